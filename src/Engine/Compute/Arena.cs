@@ -1,0 +1,76 @@
+using System.Runtime.CompilerServices;
+
+namespace LrIad.Engine.Compute;
+
+/// <summary>
+/// Memory that lives and dies together. Buffers are carved from it one after another and freed all at once, when the arena is disposed.
+/// Fresh memory is zero.
+/// </summary>
+public sealed class Arena : IDisposable
+{
+    private const int Alignment = 256;
+    private const long ChunkBytes = 16L << 20;
+
+    private readonly Backend _backend;
+    private readonly List<Storage> _storages = [];
+    private long _free;
+
+    internal Arena(Backend backend, string name)
+    {
+        _backend = backend;
+        Name = name;
+    }
+
+    /// <summary>What the memory is for; named in out-of-memory errors.</summary>
+    public string Name { get; }
+
+    /// <summary>Bytes taken from the backend so far.</summary>
+    public long Bytes { get; private set; }
+
+    /// <summary>A zeroed matrix.</summary>
+    public Tensor Allocate(ElementType type, int rows, int columns)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(rows);
+        ArgumentOutOfRangeException.ThrowIfNegative(columns);
+        var (storage, offset) = Take((long)rows * columns * (type == ElementType.Float32 ? 4 : 2));
+        return new Tensor(storage, offset, type, rows, columns);
+    }
+
+    /// <summary>A zeroed run of <paramref name="length"/> values.</summary>
+    public View<T> Allocate<T>(int length)
+        where T : unmanaged
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        var (storage, offset) = Take((long)length * Unsafe.SizeOf<T>());
+        return new View<T>(storage, offset, length);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var storage in _storages)
+        {
+            storage.Dispose();
+        }
+
+        _storages.Clear();
+        _free = 0;
+    }
+
+    private (Storage Storage, long Offset) Take(long bytes)
+    {
+        bytes = Math.Max(Alignment, (bytes + Alignment - 1) / Alignment * Alignment);
+        if (bytes > _free)
+        {
+            var chunk = Math.Max(bytes, ChunkBytes);
+            _storages.Add(_backend.CreateStorage(chunk, Name));
+            _free = chunk;
+            Bytes += chunk;
+        }
+
+        var storage = _storages[^1];
+        var offset = storage.Bytes - _free;
+        _free -= bytes;
+        return (storage, offset);
+    }
+}
