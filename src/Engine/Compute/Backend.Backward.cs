@@ -5,7 +5,7 @@ public abstract partial class Backend
     /// <summary>dx of <see cref="LogProb"/>: ∂logp/∂logit = (1[token = target] − softmax) / temperature, through head and norm.</summary>
     /// <param name="x">[T, H] as in the forward pass.</param>
     /// <param name="head">Final norm and vocabulary product.</param>
-    /// <param name="rows">[R] as in the forward pass; a row is listed at most once.</param>
+    /// <param name="rows">[R] as in the forward pass. A row listed several times (a prompt's last row, which every completion starts from) gets the sum.</param>
     /// <param name="logSumExp">[R] from the forward pass.</param>
     /// <param name="dLogProb">[R] gradient of the loss with respect to each log-prob.</param>
     /// <param name="dx">[T, H] float32 out; zero for rows that are not listed.</param>
