@@ -1,0 +1,12 @@
+namespace LrIad.Engine.Model;
+
+/// <summary>A prompt ready for the decoder.</summary>
+/// <param name="Ids">Token ids; −f − 1 where row f of <see cref="Features"/> stands in for an image token.</param>
+/// <param name="Positions">Rotary positions (temporal, height, width) of each token.</param>
+/// <param name="NextPosition">Position of the first token after the prompt, the same on all three axes.</param>
+/// <param name="Features">Image features, row-major [F, hidden].</param>
+public sealed record EncodedPrompt(int[] Ids, (int T, int H, int W)[] Positions, int NextPosition, float[] Features)
+{
+    /// <summary>Tokens in the prompt.</summary>
+    public int Length => Ids.Length;
+}
