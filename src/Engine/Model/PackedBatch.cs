@@ -66,6 +66,69 @@ public sealed class PackedBatch
         AddItem(firstRow, rows, segment, causal: true, group);
     }
 
+    /// <summary>Adds a whole prompt; returns its last row, which every completion starts from.</summary>
+    /// <param name="prompt">The prompt.</param>
+    /// <param name="segment">An empty segment that takes its keys and values.</param>
+    /// <param name="firstFeature">Row of the pass's features at which the prompt's own begin.</param>
+    /// <param name="adapter">Whether the adapter acts.</param>
+    /// <param name="group">Attention group.</param>
+    /// <param name="dropoutId">The prompt's id, shared by all of its group.</param>
+    public int AddPrompt(EncodedPrompt prompt, KvSegment segment, int firstFeature, bool adapter, int group, uint dropoutId = 0)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        var firstRow = Count;
+        for (var i = 0; i < prompt.Length; i++)
+        {
+            var id = prompt.Ids[i];
+            AddRow(segment, id < 0 ? id - firstFeature : id, prompt.Positions[i], adapter, dropoutId);
+        }
+
+        SeeCausal(firstRow, prompt.Length, segment, group);
+        return Count - 1;
+    }
+
+    /// <summary>
+    /// Adds the tokens of completions of one prompt, one completion after another; returns the first row. All their rows see the prompt first and then
+    /// their own completion, as they do when drawn one by one, so that the results are the same to the last bit.
+    /// </summary>
+    /// <param name="prompt">The prompt.</param>
+    /// <param name="promptSegment">Its keys and values, in the cache or in this pass.</param>
+    /// <param name="completions">Tokens to add, each completion with a fork of the prompt's segment and its dropout id.</param>
+    /// <param name="adapter">Whether the adapter acts.</param>
+    /// <param name="group">Attention group, that of the prompt where it is in this pass.</param>
+    public int AddCompletions(
+        EncodedPrompt prompt, KvSegment promptSegment, IReadOnlyList<(ReadOnlyMemory<int> Tokens, KvSegment Segment, uint DropoutId)> completions, bool adapter, int group)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        ArgumentNullException.ThrowIfNull(completions);
+        var firstRow = Count;
+        foreach (var (tokens, segment, dropoutId) in completions)
+        {
+            for (var i = 0; i < tokens.Length; i++)
+            {
+                var position = prompt.NextPosition + i;
+                AddRow(segment, tokens.Span[i], (position, position, position), adapter, dropoutId);
+            }
+        }
+
+        if (Count > firstRow)
+        {
+            See(firstRow, Count - firstRow, promptSegment, group);
+        }
+
+        var row = firstRow;
+        foreach (var (tokens, segment, _) in completions)
+        {
+            if (tokens.Length > 0)
+            {
+                SeeCausal(row, tokens.Length, segment, group);
+                row += tokens.Length;
+            }
+        }
+
+        return firstRow;
+    }
+
     private void AddItem(int firstRow, int rows, KvSegment segment, bool causal, int group)
     {
         var firstBlock = _blocks.Count;
