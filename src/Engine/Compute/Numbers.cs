@@ -1,0 +1,32 @@
+using System.Runtime.Intrinsics;
+
+namespace LrIad.Engine.Compute;
+
+/// <summary>Conversions between float32 and bfloat16.</summary>
+public static unsafe class Numbers
+{
+    /// <summary>The nearest bfloat16, ties to even; NaN stays NaN.</summary>
+    public static ushort ToBFloat16(float value)
+    {
+        var bits = BitConverter.SingleToUInt32Bits(value);
+        return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
+
+    /// <summary>The float32 of the same value.</summary>
+    public static float FromBFloat16(ushort bits) => BitConverter.UInt32BitsToSingle((uint)bits << 16);
+
+    /// <summary>Widens a run of bfloat16.</summary>
+    internal static void FromBFloat16(ushort* source, Span<float> destination)
+    {
+        var i = 0;
+        for (; i + 8 <= destination.Length; i += 8)
+        {
+            Vector256.ShiftLeft(Vector256.WidenLower(Vector128.Load(source + i).ToVector256Unsafe()), 16).AsSingle().CopyTo(destination[i..]);
+        }
+
+        for (; i < destination.Length; i++)
+        {
+            destination[i] = FromBFloat16(source[i]);
+        }
+    }
+}
