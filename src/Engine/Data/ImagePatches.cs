@@ -1,0 +1,15 @@
+namespace LrIad.Engine.Data;
+
+/// <summary>An image cut into patches, as Qwen2-VL's processor does it: patches of a 2×2 square one after another.</summary>
+/// <param name="Pixels">[patches, channels · frames · side · side], normalised.</param>
+/// <param name="GridT">Patches in time: 1.</param>
+/// <param name="GridH">Patches in height.</param>
+/// <param name="GridW">Patches in width.</param>
+public sealed record ImagePatches(float[] Pixels, int GridT, int GridH, int GridW)
+{
+    /// <summary>Number of patches.</summary>
+    public int Patches => GridT * GridH * GridW;
+
+    /// <summary>Image tokens they merge into.</summary>
+    public int MergedTokens => Patches / 4;
+}

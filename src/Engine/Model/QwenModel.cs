@@ -1,0 +1,167 @@
+using LrIad.Engine.Compute;
+using LrIad.Engine.Data;
+
+namespace LrIad.Engine.Model;
+
+/// <summary>Weights of one decoder layer.</summary>
+public sealed record DecoderLayer(QkvWeights Qkv, Linear Output, FeedForwardWeights FeedForward);
+
+/// <summary>Weights of one layer of the vision encoder.</summary>
+public sealed record VisionLayer(QkvWeights Qkv, Linear Output, FeedForwardWeights FeedForward);
+
+/// <summary>A Qwen2-VL folder, as published or as transformers 5 saves it, mapped into memory: bfloat16 weights are used where they lie in the files.</summary>
+public sealed class QwenModel : IDisposable
+{
+    private readonly WeightFiles _files;
+
+    private QwenModel(string folder, Backend backend)
+    {
+        Folder = folder;
+        Geometry = ModelGeometry.Read(RequiredFile(folder, "config.json"));
+        TokenizerFile = RequiredFile(folder, "tokenizer.json");
+        Preprocessor = PreprocessorSettings.Parse(RequiredFile(folder, "preprocessor_config.json"));
+        EndTokens = ReadEndTokens(folder, Geometry);
+        _files = WeightFiles.Open(folder, backend);
+        try
+        {
+            var (text, vision) = (Geometry.Text, Geometry.Vision);
+            var (language, visual) = (_files.Prefix("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "embed_tokens.weight"), _files.Prefix("visual.patch_embed.proj.weight", "model.visual.patch_embed.proj.weight", "patch_embed.proj.weight"));
+            Embedding = _files.Get(language + "embed_tokens.weight", text.Vocabulary, text.Hidden);
+            Layers = [.. Enumerable.Range(0, text.Layers).Select(i => ReadDecoderLayer($"{language}layers.{i}.", text))];
+            var head = text.TiedHead ? Embedding : _files.Get("lm_head.weight", text.Vocabulary, text.Hidden);
+            Head = new HeadWeights(new Norm(NormKind.RootMeanSquare, _files.Get(language + "norm.weight", 1, text.Hidden), default, text.NormEpsilon), head);
+            PatchEmbedding = _files.Get(visual + "patch_embed.proj.weight", vision.EmbedDim, vision.PatchValues);
+            VisionLayers = [.. Enumerable.Range(0, vision.Depth).Select(i => ReadVisionLayer($"{visual}blocks.{i}.", vision))];
+            var merged = vision.EmbedDim * vision.MergeSize * vision.MergeSize;
+            Merger = new MergerWeights(
+                LayerNorm(visual + "merger.ln_q", vision.EmbedDim), Product(visual + "merger.mlp.0", merged, merged), Product(visual + "merger.mlp.2", text.Hidden, merged));
+        }
+        catch
+        {
+            _files.Dispose();
+            throw;
+        }
+
+        DecoderRotary = MakeDecoderRotary(Geometry.Text);
+        VisionRotary = MakeVisionRotary(Geometry.Vision);
+    }
+
+    /// <summary>Where it was read from.</summary>
+    public string Folder { get; }
+
+    /// <summary>Its sizes.</summary>
+    public ModelGeometry Geometry { get; }
+
+    /// <summary>Tokens that end a completion.</summary>
+    public IReadOnlyList<int> EndTokens { get; }
+
+    /// <summary>How images are prepared.</summary>
+    public PreprocessorSettings Preprocessor { get; }
+
+    /// <summary>tokenizer.json.</summary>
+    public string TokenizerFile { get; }
+
+    /// <summary>[vocabulary, hidden].</summary>
+    public Tensor Embedding { get; }
+
+    /// <summary>The decoder's layers.</summary>
+    public IReadOnlyList<DecoderLayer> Layers { get; }
+
+    /// <summary>Final norm and vocabulary product.</summary>
+    public HeadWeights Head { get; }
+
+    /// <summary>[embed, patch values].</summary>
+    public Tensor PatchEmbedding { get; }
+
+    /// <summary>The vision encoder's layers.</summary>
+    public IReadOnlyList<VisionLayer> VisionLayers { get; }
+
+    /// <summary>Patches to image tokens.</summary>
+    public MergerWeights Merger { get; }
+
+    /// <summary>M-RoPE.</summary>
+    public Rotary DecoderRotary { get; }
+
+    /// <summary>Two-dimensional rotary: the first half of the frequencies follow the height, the second the width.</summary>
+    public Rotary VisionRotary { get; }
+
+    /// <summary>Maps a model folder.</summary>
+    /// <exception cref="InputException">A file is missing, truncated or not what it should be.</exception>
+    public static QwenModel Load(string folder, Backend backend)
+    {
+        ArgumentNullException.ThrowIfNull(backend);
+        return Directory.Exists(folder) ? new QwenModel(folder, backend) : throw new InputException($"The model folder {folder} does not exist.");
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _files.Dispose();
+
+    private static string RequiredFile(string folder, string name)
+    {
+        var file = Path.Combine(folder, name);
+        return File.Exists(file) ? file : throw new InputException($"The model folder {folder} has no {name}. A Qwen2-VL folder as published has config.json, tokenizer.json, preprocessor_config.json and *.safetensors.");
+    }
+
+    private static int[] ReadEndTokens(string folder, ModelGeometry geometry)
+    {
+        var file = Path.Combine(folder, "generation_config.json");
+        if (File.Exists(file))
+        {
+            using var json = JsonFile.Open(file);
+            if (json.Root.Has("eos_token_id"))
+            {
+                return json.Root.Counts("eos_token_id");
+            }
+        }
+
+        return geometry.EndTokens.Length > 0 ? geometry.EndTokens : throw new InputException($"Neither generation_config.json nor config.json in {folder} names an eos_token_id.");
+    }
+
+    private DecoderLayer ReadDecoderLayer(string prefix, TextGeometry text)
+    {
+        var (queries, keys) = (text.Heads * text.HeadDim, text.KeyValueHeads * text.HeadDim);
+        var qkv = new QkvWeights(
+            RmsNorm(prefix + "input_layernorm", text),
+            Product(prefix + "self_attn.q_proj", queries, text.Hidden), Product(prefix + "self_attn.k_proj", keys, text.Hidden), Product(prefix + "self_attn.v_proj", keys, text.Hidden));
+        var feedForward = new FeedForwardWeights(
+            FeedForwardKind.GatedSilu, RmsNorm(prefix + "post_attention_layernorm", text),
+            Product(prefix + "mlp.gate_proj", text.Intermediate, text.Hidden, bias: false), Product(prefix + "mlp.up_proj", text.Intermediate, text.Hidden, bias: false),
+            Product(prefix + "mlp.down_proj", text.Hidden, text.Intermediate, bias: false));
+        return new DecoderLayer(qkv, Product(prefix + "self_attn.o_proj", text.Hidden, queries, bias: false), feedForward);
+    }
+
+    private VisionLayer ReadVisionLayer(string prefix, VisionGeometry vision)
+    {
+        var width = vision.EmbedDim;
+        var fused = Product(prefix + "attn.qkv", 3 * width, width);
+        var bias = fused.Bias.Reshape(3, width);
+        Linear Third(int i) => new(fused.Weight.Slice(i * width, width), bias.Slice(i, 1));
+        var feedForward = new FeedForwardWeights(
+            FeedForwardKind.QuickGelu, LayerNorm(prefix + "norm2", width), null, Product(prefix + "mlp.fc1", vision.Intermediate, width), Product(prefix + "mlp.fc2", width, vision.Intermediate));
+        return new VisionLayer(new QkvWeights(LayerNorm(prefix + "norm1", width), Third(0), Third(1), Third(2)), Product(prefix + "attn.proj", width, width), feedForward);
+    }
+
+    private Norm RmsNorm(string name, TextGeometry text) => new(NormKind.RootMeanSquare, _files.Get(name + ".weight", 1, text.Hidden), default, text.NormEpsilon);
+
+    private Norm LayerNorm(string name, int width) => new(NormKind.Layer, _files.Get(name + ".weight", 1, width), _files.Get(name + ".bias", 1, width), 1e-6f);
+
+    private Linear Product(string name, int outputs, int inputs, bool bias = true) =>
+        new(_files.Get(name + ".weight", outputs, inputs), bias ? _files.Get(name + ".bias", 1, outputs) : default);
+
+    private static Rotary MakeDecoderRotary(TextGeometry text)
+    {
+        var half = text.HeadDim / 2;
+        var axis = Enumerable.Range(0, 3).SelectMany(a => Enumerable.Repeat(a, text.MRopeSection[a])).ToArray();
+        return new Rotary(text.HeadDim, axis, [.. Enumerable.Range(0, half).Select(i => InverseFrequency(text.RopeTheta, 2 * i, text.HeadDim))]);
+    }
+
+    private static Rotary MakeVisionRotary(VisionGeometry vision)
+    {
+        var (half, quarter) = (vision.HeadDim / 2, vision.HeadDim / 4);
+        return new Rotary(
+            vision.HeadDim, [.. Enumerable.Range(0, half).Select(i => i < quarter ? 1 : 2)], [.. Enumerable.Range(0, half).Select(i => InverseFrequency(10000, 2 * (i % quarter), half))]);
+    }
+
+    // In float32 at every stage, as the reference computes it.
+    private static float InverseFrequency(double theta, int i, int dim) => 1f / (float)Math.Pow(theta, (float)i / dim);
+}

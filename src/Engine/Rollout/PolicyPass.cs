@@ -1,0 +1,171 @@
+using LrIad.Engine.Compute;
+using LrIad.Engine.Model;
+
+namespace LrIad.Engine.Rollout;
+
+/// <summary>
+/// Groups side by side in one pass, each as [prompt | completion 1 | … | completion G] with the prompt computed once: log-probs of all completion tokens,
+/// and the chain rule from those back to the adapter's factors.
+/// </summary>
+public sealed class PolicyPass : IDisposable
+{
+    private readonly Backend _backend;
+    private readonly Decoder _decoder;
+    private readonly Arena _arena;
+    private readonly KvCache _cache;
+    private readonly Tape _tape;
+    private readonly PackedBatch _batch = new();
+    private readonly FeatureBuffer _features;
+    private readonly List<LogProbRow> _targets = [];
+    private readonly View<LogProbRow> _targetsView;
+    private readonly View<float> _dLogProb;
+    private readonly HeadResult _result;
+    private readonly Tensor _dx;
+    private Tensor _x;
+
+    /// <summary>Takes the memory for passes of up to <paramref name="maxRows"/> rows.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="backend">Where it runs.</param>
+    /// <param name="maxRows">Rows of a pass; at least one whole group's.</param>
+    /// <param name="maxSegments">Prompts and completions of a pass.</param>
+    /// <param name="rank">Rank of the adapter.</param>
+    public PolicyPass(QwenModel model, Backend backend, int maxRows, int maxSegments, int rank)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(backend);
+        _backend = backend;
+        MaxRows = maxRows;
+        MaxSegments = maxSegments;
+        _decoder = new Decoder(model, backend, maxRows);
+        _arena = backend.CreateArena("training pass");
+        var text = model.Geometry.Text;
+        _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, (maxRows / KvLayer.BlockSize) + maxSegments);
+        _tape = new Tape(model, backend, _arena, _cache, maxRows, rank);
+        _features = new FeatureBuffer(backend, _arena, text.Hidden, maxRows);
+        _targetsView = _arena.Allocate<LogProbRow>(maxRows + maxSegments);
+        _dLogProb = _arena.Allocate<float>(maxRows + maxSegments);
+        _result = new HeadResult(
+            default, _arena.Allocate<float>(maxRows + maxSegments), _arena.Allocate<float>(maxRows + maxSegments), _arena.Allocate<float>(maxRows + maxSegments), default);
+        _dx = _arena.Allocate(ElementType.Float32, maxRows, text.Hidden);
+    }
+
+    /// <summary>Rows a pass can have.</summary>
+    public int MaxRows { get; }
+
+    /// <summary>Prompts and completions a pass can have.</summary>
+    public int MaxSegments { get; }
+
+    /// <summary>Rows that a group takes: a completion's last token is only ever a target.</summary>
+    public static int Rows(Group group)
+    {
+        ArgumentNullException.ThrowIfNull(group);
+        return group.Prompt.Length + group.Completions.Sum(completion => Math.Max(0, completion.Tokens.Length - 1));
+    }
+
+    /// <summary>Cuts a batch into passes that fit.</summary>
+    public IEnumerable<Group[]> MicroBatches(IReadOnlyList<Group> groups)
+    {
+        ArgumentNullException.ThrowIfNull(groups);
+        var batch = new List<Group>();
+        var (rows, segments) = (0, 0);
+        foreach (var group in groups)
+        {
+            var (groupRows, groupSegments) = (Rows(group), 1 + group.Completions.Count);
+            if (batch.Count > 0 && (rows + groupRows > MaxRows || segments + groupSegments > MaxSegments))
+            {
+                yield return [.. batch];
+                batch.Clear();
+                (rows, segments) = (0, 0);
+            }
+
+            batch.Add(group);
+            rows += groupRows;
+            segments += groupSegments;
+        }
+
+        if (batch.Count > 0)
+        {
+            yield return [.. batch];
+        }
+    }
+
+    /// <summary>Log-probs of every completion token, group by group, completion by completion.</summary>
+    /// <param name="groups">What to score.</param>
+    /// <param name="temperature">The run's temperature.</param>
+    /// <param name="adapter">The policy's adapter; null for the reference policy.</param>
+    /// <param name="dropout">LoRA dropout; none when only scoring.</param>
+    public float[] Forward(IReadOnlyList<Group> groups, float temperature, AdapterWeights? adapter, Dropout dropout)
+    {
+        ArgumentNullException.ThrowIfNull(groups);
+        var segments = new List<KvSegment>();
+        _batch.Clear();
+        _features.Clear();
+        _targets.Clear();
+        for (var g = 0; g < groups.Count; g++)
+        {
+            Pack(groups[g], g, temperature, adapter is not null, segments);
+        }
+
+        _x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter?.Layers, dropout, _tape);
+        segments.ForEach(segment => segment.Dispose());
+
+        var result = Result();
+        _backend.Upload<LogProbRow>(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_targets), Targets);
+        _backend.LogProb(_x, _decoder.Head, Targets, default, result);
+        var logProbs = new float[_targets.Count];
+        _backend.Download(result.LogProb, logProbs);
+        return logProbs;
+    }
+
+    /// <summary>Adds the gradient of the last <see cref="Forward"/> to the factors' gradients.</summary>
+    /// <param name="dLogProb">∂loss/∂log-prob, in the order <see cref="Forward"/> returned them.</param>
+    /// <param name="gradients">Added to.</param>
+    public void Backward(float[] dLogProb, AdapterWeights gradients)
+    {
+        ArgumentNullException.ThrowIfNull(dLogProb);
+        ArgumentNullException.ThrowIfNull(gradients);
+        var d = _dLogProb.Slice(0, dLogProb.Length);
+        var dx = _dx.Slice(0, _batch.Count);
+        _backend.Upload<float>(dLogProb, d);
+        _backend.LogProbBackward(_x, _decoder.Head, Targets, Result().LogSumExp, d, dx);
+        _decoder.Backward(_batch, _tape, dx, gradients.Layers);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _decoder.Dispose();
+        _arena.Dispose();
+    }
+
+    private View<LogProbRow> Targets => _targetsView.Slice(0, _targets.Count);
+
+    private HeadResult Result() => new(default, _result.LogProb.Slice(0, _targets.Count), _result.Entropy.Slice(0, _targets.Count), _result.LogSumExp.Slice(0, _targets.Count), default);
+
+    private void Pack(Group group, int number, float temperature, bool adapter, List<KvSegment> segments)
+    {
+        var prompt = _cache.NewSegment();
+        segments.Add(prompt);
+        var firstSample = group.Completions.Count > 0 ? group.Completions[0].Sample : 0;
+        var promptRow = _batch.AddPrompt(group.Prompt, prompt, _features.Add(group.Prompt.Features), adapter, number, PromptDropoutId(firstSample));
+        var inputs = new List<(ReadOnlyMemory<int>, KvSegment, uint)>(group.Completions.Count);
+        foreach (var completion in group.Completions)
+        {
+            var fork = prompt.Fork();
+            segments.Add(fork);
+            inputs.Add((completion.Tokens.AsMemory(0, Math.Max(0, completion.Tokens.Length - 1)), fork, completion.Sample));
+        }
+
+        var row = _batch.AddCompletions(group.Prompt, prompt, inputs, adapter, number);
+        foreach (var completion in group.Completions)
+        {
+            for (var t = 0; t < completion.Tokens.Length; t++)
+            {
+                _targets.Add(new LogProbRow(t == 0 ? promptRow : row++, completion.Tokens[t], temperature));
+            }
+        }
+    }
+
+    // Completions count up from zero; prompts take ids no completion has.
+    private static uint PromptDropoutId(uint firstSample) => firstSample | 0x8000_0000;
+}

@@ -1,0 +1,102 @@
+using LrIad.Engine.Compute;
+using LrIad.Engine.Compute.Cpu;
+using LrIad.Engine.Data;
+using LrIad.Engine.Model;
+
+namespace LrIad.Engine.Tests.Flow;
+
+/// <summary>The model against float32 transformers on the sample checkpoint.</summary>
+internal sealed class GoldenModelTests
+{
+    private static readonly string[] Cases = ["case0", "case1", "case2", "case3", "case4", "case5"];
+
+    private CpuBackend _backend = null!;
+    private QwenModel _model = null!;
+
+    [OneTimeSetUp]
+    public void Load()
+    {
+        _backend = new CpuBackend();
+        _model = QwenModel.Load(TestFiles.TinyModel, _backend);
+    }
+
+    [OneTimeTearDown]
+    public void Unload()
+    {
+        _model.Dispose();
+        _backend.Dispose();
+    }
+
+    [TestCaseSource(nameof(Cases))]
+    public void Image_embeddings_agree(string name)
+    {
+        using var golden = TestFiles.Golden(name);
+        var expected = golden.Read("image_embeds");
+        Assert.That(Embed(golden), Is.EqualTo(expected).Within(1e-3f));
+    }
+
+    [TestCaseSource(nameof(Cases))]
+    public void Positions_are_equal(string name)
+    {
+        using var golden = TestFiles.Golden(name);
+        var ids = golden.ReadIntegers("input_ids").Select(id => (int)id).ToArray();
+        var promptLength = (int)golden.ReadIntegers("prompt_length")[0];
+        var expected = golden.ReadIntegers("position_ids");
+        var (positions, next) = PromptPositions.Compute(ids[..promptLength], Grids(golden), _model.Geometry);
+        using (Assert.EnterMultipleScope())
+        {
+            for (var i = 0; i < ids.Length; i++)
+            {
+                var (t, h, w) = i < promptLength ? positions[i] : (next + i - promptLength, next + i - promptLength, next + i - promptLength);
+                Assert.That((t, h, w), Is.EqualTo(((int)expected[i], (int)expected[ids.Length + i], (int)expected[(2 * ids.Length) + i])), $"token {i}");
+            }
+        }
+    }
+
+    [TestCaseSource(nameof(Cases))]
+    public void Log_probs_of_the_completion_agree(string name)
+    {
+        using var golden = TestFiles.Golden(name);
+        var (prompt, completion) = Split(golden, golden.Read("image_embeds"));
+        var actual = GoldenPass.LogProbs(_model, _backend, prompt, completion, adapter: null);
+        Assert.That(actual, Is.EqualTo(golden.Read("completion_logprobs")).Within(1e-4f));
+    }
+
+    private EncodedPrompt Prompt(int[] ids, float[] features, SafeTensors golden)
+    {
+        var (positions, next) = PromptPositions.Compute(ids, Grids(golden), _model.Geometry);
+        var feature = 0;
+        var encoded = ids.Select(id => id == _model.Geometry.ImageTokenId ? -(feature++) - 1 : id).ToArray();
+        return new EncodedPrompt(encoded, positions, next, features);
+    }
+
+    private (EncodedPrompt Prompt, int[] Completion) Split(SafeTensors golden, float[] features)
+    {
+        var ids = golden.ReadIntegers("input_ids").Select(id => (int)id).ToArray();
+        var promptLength = (int)golden.ReadIntegers("prompt_length")[0];
+        return (Prompt(ids[..promptLength], features, golden), ids[promptLength..]);
+    }
+
+    private static (int T, int H, int W)[] Grids(SafeTensors golden) =>
+        [.. golden.ReadIntegers("image_grid_thw").Select(size => (int)size).Chunk(3).Select(grid => (grid[0], grid[1], grid[2]))];
+
+    private float[] Embed(SafeTensors golden)
+    {
+        var pixels = golden.Read("pixel_values");
+        var images = new List<ImagePatches>();
+        var at = 0;
+        foreach (var (t, h, w) in Grids(golden))
+        {
+            var count = t * h * w * _model.Geometry.Vision.PatchValues;
+            images.Add(new ImagePatches(pixels[at..(at + count)], t, h, w));
+            at += count;
+        }
+
+        using var arena = _backend.CreateArena("test");
+        var features = arena.Allocate(ElementType.Float32, images.Sum(image => image.MergedTokens), _model.Geometry.Text.Hidden);
+        new VisionEncoder(_model, _backend).Encode(images, features);
+        var values = new float[features.Length];
+        _backend.Download(features, values);
+        return values;
+    }
+}
