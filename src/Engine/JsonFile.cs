@@ -40,6 +40,8 @@ internal readonly struct JsonFields(string file, string path, JsonElement elemen
 
     public bool Has(string name) => element.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null;
 
+    public bool Any() => element.EnumerateObject().MoveNext();
+
     public JsonFields Object(string name) =>
         Has(name) && element.GetProperty(name).ValueKind == JsonValueKind.Object ? new JsonFields(file, path + name + ".", element.GetProperty(name)) : throw Bad(name, "an object");
 

@@ -1,0 +1,170 @@
+using LrIad.Engine.Config;
+
+namespace LrIad.Engine.Data;
+
+/// <summary>
+/// Reads data folders in the layouts people have. Labels come from folder names, a split file or a manifest; masks (<c>ground_truth</c>, a csv's mask column) are
+/// never opened.
+/// </summary>
+public static class ImageFolder
+{
+    private static readonly HashSet<string> Extensions = new([".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"], StringComparer.OrdinalIgnoreCase);
+    private static readonly string[] NormalNames = ["normal", "good", "ok"];
+    private static readonly string[] DefectNames = ["defect", "defective", "anomaly", "anomalous", "bad", "ng"];
+
+    /// <summary>Reads a folder or manifest.</summary>
+    /// <exception cref="InputException">It is missing, in none of the layouts, or holds no image.</exception>
+    public static DataSet Read(DataSource source)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        var layout = source.Layout == "auto" ? Detect(source.Path) : source.Layout;
+        CheckExists(source.Path, layout);
+        var (samples, problems) = layout switch
+        {
+            "mvtec" => ReadMvtec(source.Path),
+            "visa" => ReadVisa(source.Path),
+            "folder" => ReadPlain(source.Path),
+            "manifest" => Manifest.Read(source.Path),
+            _ => throw new InputException($"Unknown layout '{layout}'; it is auto, mvtec, visa, folder or manifest."),
+        };
+        if (samples.Count == 0)
+        {
+            throw new InputException($"{source.Path} holds no labelled images (read as layout '{layout}').{(problems.Count > 0 ? $" First problem: {problems[0].ImagePath}: {problems[0].Reason}" : "")}");
+        }
+
+        return new DataSet(layout, Select(samples, source), problems);
+    }
+
+    internal static bool IsImage(string file) => Extensions.Contains(Path.GetExtension(file));
+
+    /// <summary>What a label says: true for a defect, null where it is no known label.</summary>
+    internal static bool? Label(string label)
+    {
+        var word = label.Trim().ToLowerInvariant();
+        return DefectNames.Contains(word) || word is "1" or "true" ? true : NormalNames.Contains(word) || word is "0" or "false" ? false : null;
+    }
+
+    private static List<Sample> Select(List<Sample> samples, DataSource source)
+    {
+        samples.Sort((a, b) => string.CompareOrdinal(a.ImagePath, b.ImagePath));
+        if (source.Split == "all")
+        {
+            return samples;
+        }
+
+        if (source.Split is not ("train" or "test"))
+        {
+            throw new InputException($"Unknown split '{source.Split}'; it is all, train or test.");
+        }
+
+        var selected = samples.FindAll(sample => sample.Split == source.Split);
+        return selected.Count > 0 ? selected : throw new InputException($"{source.Path} has no images of split '{source.Split}'; use --split all.");
+    }
+
+    private static void CheckExists(string path, string layout)
+    {
+        if (layout == "manifest" ? !File.Exists(path) : !Directory.Exists(path))
+        {
+            throw new InputException($"The data {(layout == "manifest" ? "manifest" : "folder")} {path} does not exist.");
+        }
+    }
+
+    private static string Detect(string path)
+    {
+        if (File.Exists(path))
+        {
+            return "manifest";
+        }
+
+        if (!Directory.Exists(path))
+        {
+            throw new InputException($"The data folder {path} does not exist.");
+        }
+
+        var folders = Folders(path);
+        return HasFolder(path, "split_csv") || folders.Any(folder => Directory.Exists(Path.Combine(folder, "Data", "Images"))) ? "visa"
+            : IsMvtecCategory(path) || folders.Any(IsMvtecCategory) ? "mvtec"
+            : IsPlainCategory(path) || folders.Any(IsPlainCategory) ? "folder"
+            : throw new InputException(
+                $"{path} is in none of the known layouts: MVTec-AD (category/train/good, category/test/…), VisA (category/Data/Images/Normal and Anomaly), " +
+                "plain (normal/ and defect/, or good/ and others, with or without a category above), or a manifest file (CSV or JSONL).");
+    }
+
+    private static bool HasFolder(string path, string name) => Directory.Exists(Path.Combine(path, name));
+
+    private static bool IsMvtecCategory(string path) => HasFolder(path, "test") || (HasFolder(path, "train") && HasFolder(Path.Combine(path, "train"), "good"));
+
+    private static bool IsPlainCategory(string path) => Folders(path).Any(folder => Label(Path.GetFileName(folder)) is not null);
+
+    private static string[] Folders(string path) => [.. Directory.GetDirectories(path).Order(StringComparer.Ordinal)];
+
+    private static IEnumerable<string> Images(string path) => Directory.Exists(path) ? Directory.GetFiles(path).Where(IsImage).Order(StringComparer.Ordinal) : [];
+
+    private static string NameOf(string folder) => Path.GetFileName(Path.GetFullPath(folder).TrimEnd(Path.DirectorySeparatorChar));
+
+    // category/train/good, category/test/good and category/test/<kind of defect>.
+    private static (List<Sample> Samples, List<Skipped> Problems) ReadMvtec(string path)
+    {
+        var samples = new List<Sample>();
+        foreach (var category in IsMvtecCategory(path) ? [path] : Folders(path).Where(IsMvtecCategory))
+        {
+            foreach (var split in new[] { "train", "test" })
+            {
+                var folder = Path.Combine(category, split);
+                foreach (var kind in Directory.Exists(folder) ? Folders(folder) : [])
+                {
+                    samples.AddRange(Images(kind).Select(file => new Sample(file, NameOf(category), Path.GetFileName(kind) != "good", split)));
+                }
+            }
+        }
+
+        return (samples, []);
+    }
+
+    // split_csv/1cls.csv where it is there, else the folders.
+    private static (List<Sample> Samples, List<Skipped> Problems) ReadVisa(string path)
+    {
+        var csv = Path.Combine(path, "split_csv", "1cls.csv");
+        if (File.Exists(csv))
+        {
+            return Manifest.Read(csv, path);
+        }
+
+        var samples = new List<Sample>();
+        foreach (var category in Folders(path))
+        {
+            foreach (var (kind, defect) in new[] { ("Normal", false), ("Anomaly", true) })
+            {
+                samples.AddRange(Images(Path.Combine(category, "Data", "Images", kind)).Select(file => new Sample(file, NameOf(category), defect, "all")));
+            }
+        }
+
+        return (samples, []);
+    }
+
+    // normal/ and defect/ (or good/ and anything else), directly or in a folder a category.
+    private static (List<Sample> Samples, List<Skipped> Problems) ReadPlain(string path)
+    {
+        var (samples, problems) = (new List<Sample>(), new List<Skipped>());
+        foreach (var category in IsPlainCategory(path) ? [path] : Folders(path).Where(IsPlainCategory))
+        {
+            var hasNormal = Folders(category).Any(folder => Label(Path.GetFileName(folder)) == false);
+            foreach (var folder in Folders(category))
+            {
+                // Beside a folder of good parts, folders are kinds of defects; masks are none.
+                var name = Path.GetFileName(folder);
+                var label = Label(name) ?? (hasNormal && name != "ground_truth" ? true : null);
+                if (label is { } defect)
+                {
+                    samples.AddRange(Images(folder).Select(file => new Sample(file, NameOf(category), defect, "all")));
+                }
+                else if (name != "ground_truth")
+                {
+                    problems.Add(new Skipped(folder, "its name is no known label"));
+                }
+            }
+        }
+
+        return (samples, problems);
+    }
+}

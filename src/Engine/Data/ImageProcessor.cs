@@ -1,0 +1,104 @@
+namespace LrIad.Engine.Data;
+
+/// <summary>Image files to patches, as Hugging Face's Qwen2-VL processor makes them. Safe to use from several threads.</summary>
+/// <param name="settings">The model's own.</param>
+/// <param name="maxPixels">The run's limit; the smaller of the two counts.</param>
+public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
+{
+    private const double LargestAspectRatio = 200;
+
+    private readonly int _minPixels = settings.MinPixels;
+    private readonly int _maxPixels = Math.Min(settings.MaxPixels, maxPixels);
+
+    /// <summary>Reads, resizes and cuts one file.</summary>
+    /// <exception cref="InputException">The file is not a readable image.</exception>
+    public ImagePatches Process(string file)
+    {
+        var image = ImageFile.Read(file);
+        if (Math.Max(image.Width, image.Height) > LargestAspectRatio * Math.Min(image.Width, image.Height))
+        {
+            throw new InputException($"{file} is {image.Width} × {image.Height} pixels; one side may be at most {LargestAspectRatio} times the other.");
+        }
+
+        var (width, height) = SmartResize(image.Width, image.Height, settings.PatchSize * settings.MergeSize, _minPixels, _maxPixels);
+        return Cut(Resampler.Resize(image, width, height));
+    }
+
+    /// <summary>
+    /// The size an image is brought to: sides are multiples of <paramref name="factor"/>, the area lies between the limits, the shape is kept as well as that allows.
+    /// </summary>
+    public static (int Width, int Height) SmartResize(int width, int height, int factor, int minPixels, int maxPixels)
+    {
+        // Math.Round takes ties to the even neighbour, as Python does.
+        long w = Math.Max(factor, (long)Math.Round((double)width / factor) * factor), h = Math.Max(factor, (long)Math.Round((double)height / factor) * factor);
+        if (w * h > maxPixels)
+        {
+            var beta = Math.Sqrt((double)height * width / maxPixels);
+            h = Math.Max(factor, (long)Math.Floor(height / beta / factor) * factor);
+            w = Math.Max(factor, (long)Math.Floor(width / beta / factor) * factor);
+        }
+        else if (w * h < minPixels)
+        {
+            var beta = Math.Sqrt(minPixels / ((double)height * width));
+            h = (long)Math.Ceiling(height * beta / factor) * factor;
+            w = (long)Math.Ceiling(width * beta / factor) * factor;
+        }
+
+        return ((int)w, (int)h);
+    }
+
+    // Rows in the order (square row, square column, row in square, column in square) of [channel, frame, y, x]; a still image fills both frames.
+    private ImagePatches Cut(RgbImage image)
+    {
+        var (side, frames, merge) = (settings.PatchSize, settings.TemporalPatchSize, settings.MergeSize);
+        var (gridH, gridW) = (image.Height / side, image.Width / side);
+        var table = NormalisedValues();
+        var pixels = new float[(long)gridH * gridW * 3 * frames * side * side];
+        long at = 0;
+        for (var squareY = 0; squareY < gridH; squareY += merge)
+        {
+            for (var squareX = 0; squareX < gridW; squareX += merge)
+            {
+                for (var patch = 0; patch < merge * merge; patch++)
+                {
+                    var (y0, x0) = ((squareY + (patch / merge)) * side, (squareX + (patch % merge)) * side);
+                    at = CutPatch(image, table, y0, x0, pixels, at);
+                }
+            }
+        }
+
+        return new ImagePatches(pixels, 1, gridH, gridW);
+    }
+
+    private long CutPatch(RgbImage image, float[] table, int y0, int x0, float[] pixels, long at)
+    {
+        var side = settings.PatchSize;
+        for (var channel = 0; channel < 3; channel++)
+        {
+            for (var frame = 0; frame < settings.TemporalPatchSize; frame++)
+            {
+                for (var y = 0; y < side; y++)
+                {
+                    var source = ((((long)(y0 + y) * image.Width) + x0) * 3) + channel;
+                    for (var x = 0; x < side; x++)
+                    {
+                        pixels[at++] = table[(channel * 256) + image.Data[source + (3 * x)]];
+                    }
+                }
+            }
+        }
+
+        return at;
+    }
+
+    private float[] NormalisedValues()
+    {
+        var table = new float[3 * 256];
+        for (var i = 0; i < table.Length; i++)
+        {
+            table[i] = (float)(((i % 256 / 255.0) - settings.Mean[i / 256]) / settings.Std[i / 256]);
+        }
+
+        return table;
+    }
+}
