@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# Everything there is to do with this project, by one verb each: setup build kernels test demo bundle.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+configuration=Release
+needed_symbol=GLIBCXX_3.4.32
+
+usage() {
+  cat <<TEXT
+usage: ./build.sh VERB
+  setup        fetch what this machine lacks (Debian 12: a newer libstdc++)
+  build        build the solution
+  kernels      compile the CUDA kernels, once there are any
+  test [full]  build and run the tests; full adds the long ones
+  demo         train on the bundled sample, evaluate before and after, write the report
+  bundle       one archive that runs without the SDK, in out/
+TEXT
+}
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "build.sh: $*"; exit 1; }
+
+libstdcpp() { ldconfig -p | awk '/libstdc\+\+\.so\.6/ && /x86-64|aarch64/ { print $NF; exit }'; }
+
+has_symbol() {
+  local library
+  library=$(libstdcpp)
+  [ -n "$library" ] && grep -qa "$needed_symbol" "$library"
+}
+
+# The archive that this machine already installs from, so that nothing new has to be reachable.
+debian_mirror() {
+  { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | awk '$1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /:\/\// && $i !~ /security/) { print $i; exit } }'
+    cat /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '$1 == "URIs:" && $2 !~ /security/ { print $2; exit }'
+  } | head -n 1
+}
+
+debian_keyring() { ls /usr/share/keyrings/debian-archive-keyring.* 2>/dev/null | head -n 1; }
+
+newer_libstdcpp() {
+  local mirror=$1 keyring=$2
+  cat > /etc/apt/sources.list.d/lriad-trixie.list <<TEXT
+deb [signed-by=$keyring] $mirror trixie main
+TEXT
+  # Priority 100: only what is asked for by name comes from the newer suite.
+  cat > /etc/apt/preferences.d/lriad-trixie <<TEXT
+Package: *
+Pin: release n=trixie
+Pin-Priority: 100
+TEXT
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -t trixie --no-install-recommends libstdc++6 >/dev/null
+}
+
+setup() {
+  command -v dotnet >/dev/null || die "the .NET SDK 10 is needed and not on the PATH: https://dotnet.microsoft.com/download"
+  [ "$(dotnet --version | cut -d. -f1)" -ge 10 ] || die "the .NET SDK 10 or later is needed; this is $(dotnet --version)."
+  if [ "$(uname -s)" != Linux ] || has_symbol; then
+    return
+  fi
+  local id version
+  id=$(. /etc/os-release; echo "${ID:-}")
+  version=$(. /etc/os-release; echo "${VERSION_ID:-}")
+  if [ "$id" != debian ] || [ "$version" != 12 ]; then
+    die "libtorch needs a libstdc++ with $needed_symbol (GCC 13 or later); please install one: Debian 13 and Ubuntu 24.04 have it."
+  fi
+  local mirror keyring
+  mirror=$(debian_mirror)
+  keyring=$(debian_keyring)
+  [ -n "$mirror" ] || die "no Debian mirror found in /etc/apt; libtorch needs libstdc++6 from Debian 13 (trixie)."
+  if [ "$(id -u)" -ne 0 ]; then
+    die "libtorch needs libstdc++6 from Debian 13. Please run once as root: sudo ./build.sh setup"
+  fi
+  say "installing a newer libstdc++6 from Debian 13 ..."
+  newer_libstdcpp "$mirror" "$keyring"
+  has_symbol || die "libstdc++6 was installed, but still lacks $needed_symbol."
+}
+
+build() {
+  setup
+  dotnet build LrIad.sln -c "$configuration" --nologo -v quiet
+}
+
+kernels() {
+  if ls native/kernels/*.cu >/dev/null 2>&1; then
+    cmake -S cmake -B build/kernels && cmake --build build/kernels
+  else
+    say "no CUDA kernels in native/kernels yet: nothing to compile"
+  fi
+}
+
+# Runs every test project and adds up what they say; the last line is the sum.
+run_tests() {
+  local level=${1:-} passed=0 failed=0 project program log status filter
+  log=$(mktemp)
+  filter=(--filter 'TestCategory!=Full')
+  [ "$level" = full ] && filter=()
+  kernels
+  build
+  for project in tests/*.Tests; do
+    program=$project/bin/$configuration/net10.0/LrIad.$(basename "$project")
+    status=0
+    "$program" "${filter[@]}" > "$log" 2>&1 || status=$?
+    cat "$log"
+    passed=$((passed + $(count succeeded "$log")))
+    failed=$((failed + $(count failed "$log")))
+    # 8: the project has no test to run at this level.
+    if [ "$status" -ne 0 ] && [ "$status" -ne 8 ] && [ "$(count failed "$log")" -eq 0 ]; then
+      say "$project ended with status $status"
+      failed=$((failed + 1))
+    fi
+  done
+  rm -f "$log"
+  printf '%d passed, %d failed\n' "$passed" "$failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+count() { awk -v what="$1:" '$1 == what { n += $2 } END { print n + 0 }' "$2"; }
+
+cli() { echo "src/Cli/bin/$configuration/net10.0/lriad-fast"; }
+
+demo() {
+  build
+  local out
+  out=out/demo-$(date +%Y%m%d-%H%M%S)
+  "$(cli)" train --sample --out "$out" "$@"
+  say "the report: $out/report.html"
+}
+
+bundle() {
+  setup
+  dotnet publish src/Cli -c "$configuration" --nologo -v quiet --self-contained -o out/bundle/lriad-fast
+  # libtorch is large and only training needs it; a host with PyTorch has its own.
+  rm -f out/bundle/lriad-fast/libtorch*.so out/bundle/lriad-fast/libc10*.so out/bundle/lriad-fast/libgomp*.so*
+  tar -C out/bundle -cJf out/lriad-fast.tar.xz lriad-fast
+  say "out/lriad-fast.tar.xz: $(du -h out/lriad-fast.tar.xz | cut -f1)"
+}
+
+verb=${1:-}
+[ $# -gt 0 ] && shift
+case "$verb" in
+  setup) setup ;;
+  build) build ;;
+  kernels) kernels ;;
+  test) run_tests "$@" ;;
+  demo) demo "$@" ;;
+  bundle) bundle ;;
+  *) usage; exit 2 ;;
+esac
