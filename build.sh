@@ -5,6 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 configuration=Release
 needed_symbol=GLIBCXX_3.4.32
+# Where ldconfig lies, which ordinary users of Debian do not have on their path.
+PATH=$PATH:/usr/sbin:/sbin
 
 usage() {
   cat <<TEXT
@@ -29,51 +31,46 @@ has_symbol() {
   [ -n "$library" ] && grep -qa "$needed_symbol" "$library"
 }
 
-# The archive that this machine already installs from, so that nothing new has to be reachable.
+# The archive this machine already installs Debian from, so that nothing new has to be reachable.
 debian_mirror() {
-  { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | awk '$1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /:\/\// && $i !~ /security/) { print $i; exit } }'
-    cat /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '$1 == "URIs:" && $2 !~ /security/ { print $2; exit }'
-  } | head -n 1
+  apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+    awk '$1 == "Debian" && $2 == "bookworm" && $3 == "main" && !found { print $4; found = 1 }'
 }
 
-debian_keyring() { ls /usr/share/keyrings/debian-archive-keyring.* 2>/dev/null | head -n 1; }
-
+# The commands that bring a newer libstdc++6 to Debian 12. Priority 100: only what is asked for by name comes from the newer suite.
 newer_libstdcpp() {
-  local mirror=$1 keyring=$2
-  cat > /etc/apt/sources.list.d/lriad-trixie.list <<TEXT
-deb [signed-by=$keyring] $mirror trixie main
+  cat <<TEXT
+echo 'deb [signed-by=$2] $1 trixie main' > /etc/apt/sources.list.d/lriad-trixie.list
+printf 'Package: *\nPin: release n=trixie\nPin-Priority: 100\n' > /etc/apt/preferences.d/lriad-trixie
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -t trixie --no-install-recommends libstdc++6
 TEXT
-  # Priority 100: only what is asked for by name comes from the newer suite.
-  cat > /etc/apt/preferences.d/lriad-trixie <<TEXT
-Package: *
-Pin: release n=trixie
-Pin-Priority: 100
-TEXT
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -t trixie --no-install-recommends libstdc++6 >/dev/null
 }
 
 setup() {
-  command -v dotnet >/dev/null || die "the .NET SDK 10 is needed and not on the PATH: https://dotnet.microsoft.com/download"
-  [ "$(dotnet --version | cut -d. -f1)" -ge 10 ] || die "the .NET SDK 10 or later is needed; this is $(dotnet --version)."
+  command -v dotnet >/dev/null || die "the .NET SDK 10 is needed and not on the PATH: https://dotnet.microsoft.com/download/dotnet/10.0"
+  local sdk
+  sdk=$(dotnet --version) || die "the .NET SDK 10 or later is needed; installed are: $(dotnet --list-sdks | tr '\n' ' ')"
+  [ "${sdk%%.*}" -ge 10 ] || die "the .NET SDK 10 or later is needed; this is $sdk: https://dotnet.microsoft.com/download/dotnet/10.0"
   if [ "$(uname -s)" != Linux ] || has_symbol; then
     return
   fi
-  local id version
-  id=$(. /etc/os-release; echo "${ID:-}")
-  version=$(. /etc/os-release; echo "${VERSION_ID:-}")
-  if [ "$id" != debian ] || [ "$version" != 12 ]; then
-    die "libtorch needs a libstdc++ with $needed_symbol (GCC 13 or later); please install one: Debian 13 and Ubuntu 24.04 have it."
-  fi
-  local mirror keyring
+  local system mirror keyring commands
+  system=$(. /etc/os-release; echo "${ID:-}")
+  [ "$system" = debian ] || die "libtorch needs a libstdc++ with $needed_symbol (GCC 13 or later; Debian 13 and Ubuntu 24.04 have it); please install one."
+  # Before its first update a machine knows no archive.
+  [ -n "$(debian_mirror)" ] || [ "$(id -u)" -ne 0 ] || apt-get update -qq >&2
   mirror=$(debian_mirror)
-  keyring=$(debian_keyring)
-  [ -n "$mirror" ] || die "no Debian mirror found in /etc/apt; libtorch needs libstdc++6 from Debian 13 (trixie)."
+  keyring=$(find /usr/share/keyrings -name 'debian-archive-keyring.*' | sort | head -n 1)
+  [ -n "$mirror" ] && [ -n "$keyring" ] || die "libtorch needs libstdc++6 from Debian 13 (trixie), but no Debian mirror is known to apt here (apt-get update first?)."
+  commands=$(newer_libstdcpp "$mirror" "$keyring")
   if [ "$(id -u)" -ne 0 ]; then
-    die "libtorch needs libstdc++6 from Debian 13. Please run once as root: sudo ./build.sh setup"
+    say "libtorch needs libstdc++6 from Debian 13. Please run as root:"
+    say "$commands"
+    exit 1
   fi
-  say "installing a newer libstdc++6 from Debian 13 ..."
-  newer_libstdcpp "$mirror" "$keyring"
+  say "installing libstdc++6 from Debian 13 ..."
+  bash -euc "$commands" >/dev/null
   has_symbol || die "libstdc++6 was installed, but still lacks $needed_symbol."
 }
 

@@ -1,0 +1,52 @@
+# The verbs of build.sh where there is PowerShell: setup build kernels test demo bundle. Nothing here but calls of cmake and dotnet.
+param(
+  [Parameter(Mandatory, Position = 0)]
+  [ValidateSet('setup', 'build', 'kernels', 'test', 'demo', 'bundle')]
+  [string] $Verb,
+
+  [Parameter(Position = 1, ValueFromRemainingArguments)]
+  [string[]] $Rest = @()
+)
+
+$ErrorActionPreference = 'Stop'
+Set-Location $PSScriptRoot
+
+function Invoke-Tool {
+  param([string] $Tool, [string[]] $Arguments)
+  & $Tool @Arguments
+  if ($LASTEXITCODE -ne 0) { exit $LASTEXITCODE }
+}
+
+function Invoke-Setup { Invoke-Tool dotnet @('--version') }
+
+function Invoke-Build { Invoke-Tool dotnet @('build', 'LrIad.sln', '-c', 'Release', '--nologo', '-v', 'quiet') }
+
+function Invoke-Kernels {
+  if (-not (Test-Path 'native/kernels/*.cu')) {
+    Write-Output 'no CUDA kernels in native/kernels yet: nothing to compile'
+    return
+  }
+  Invoke-Tool cmake @('-S', 'cmake', '-B', 'build/kernels')
+  Invoke-Tool cmake @('--build', 'build/kernels')
+}
+
+function Invoke-Tests {
+  $filter = if ($Rest -contains 'full') { @() } else { @('--filter', 'TestCategory!=Full') }
+  # 8: a project without a test at this level.
+  Invoke-Tool dotnet (@('test', '--solution', 'LrIad.sln', '-c', 'Release', '--no-build', '--ignore-exit-code', '8') + $filter)
+}
+
+function Invoke-Demo {
+  $out = "out/demo-$(Get-Date -Format 'yyyyMMdd-HHmmss')"
+  Invoke-Tool dotnet (@('run', '--project', 'src/Cli', '-c', 'Release', '--no-build', '--', 'train', '--sample', '--out', $out) + $Rest)
+  Write-Output "the report: $out/report.html"
+}
+
+switch ($Verb) {
+  'setup' { Invoke-Setup }
+  'build' { Invoke-Setup; Invoke-Build }
+  'kernels' { Invoke-Kernels }
+  'test' { Invoke-Setup; Invoke-Kernels; Invoke-Build; Invoke-Tests }
+  'demo' { Invoke-Setup; Invoke-Build; Invoke-Demo }
+  'bundle' { Invoke-Setup; Invoke-Tool dotnet @('publish', 'src/Cli', '-c', 'Release', '--nologo', '-v', 'quiet', '--self-contained', '-o', 'out/bundle/lriad-fast') }
+}
