@@ -107,7 +107,7 @@ public sealed record TrainConfig
     /// <summary>Evaluation data during the run, if any.</summary>
     public DataSource? EvalData { get; init; }
 
-    /// <summary>Evaluate every so many steps (0: only where <c>--sample</c> asks for before and after).</summary>
+    /// <summary>With <see cref="EvalData"/>: evaluate every so many steps, and before the first and after the last (0: those two alone).</summary>
     public int EvalSteps { get; init; }
 
     /// <summary>Output folder.</summary>
@@ -205,8 +205,8 @@ public sealed record EvalConfig
     /// <summary>Sampled completions an image for the score (0: the probe is the score).</summary>
     public int Votes { get; init; }
 
-    /// <summary>Images are scaled down to this many pixels.</summary>
-    public int MaxPixels { get; init; } = 401_408;
+    /// <summary>Images are scaled down to this many pixels; null: what the adapter was trained with, else 401,408.</summary>
+    public int? MaxPixels { get; init; }
 
     /// <summary>Longest completion.</summary>
     public int MaxCompletionLength { get; init; } = 256;
@@ -218,7 +218,7 @@ public sealed record EvalConfig
     public bool Strict { get; init; }
 
     /// <summary>Images decoded side by side.</summary>
-    public int BatchSize { get; init; } = 16;
+    public int BatchSize { get; init; } = 32;
 
     /// <summary>For <see cref="Votes"/>.</summary>
     public ulong Seed { get; init; }

@@ -117,6 +117,42 @@ public sealed class PolicyPass : IDisposable
         return logProbs;
     }
 
+    /// <summary>Probability of the right one of two options where each completion of a group answers; 0 where it does not.</summary>
+    /// <param name="group">The completions.</param>
+    /// <param name="temperature">The run's temperature.</param>
+    /// <param name="adapter">The policy's adapter.</param>
+    /// <param name="locate">Where a completion's option token stands, and the two tokens that could stand there.</param>
+    /// <param name="defect">Which option is right.</param>
+    public double[] OptionProbabilities(Group group, float temperature, AdapterWeights adapter, Func<int[], (int Position, int Defect, int Normal)?> locate, bool defect)
+    {
+        ArgumentNullException.ThrowIfNull(group);
+        ArgumentNullException.ThrowIfNull(locate);
+        var places = group.Completions.Select(completion => locate(completion.Tokens)).ToArray();
+        double[] LogProbs(Func<(int Position, int Defect, int Normal), int> option)
+        {
+            // The same completions with one option's token in place of the answer's.
+            var changed = group.Completions.Select((completion, i) => completion with { Tokens = places[i] is { } place ? Replace(completion.Tokens, place.Position, option(place)) : completion.Tokens });
+            var logProbs = Forward([group with { Completions = [.. changed] }], temperature, adapter, default);
+            var start = 0;
+            return [.. group.Completions.Select((completion, i) =>
+            {
+                var at = start + (places[i]?.Position ?? 0);
+                start += completion.Tokens.Length;
+                return (double)logProbs[at];
+            })];
+        }
+
+        var (right, wrong) = (LogProbs(place => defect ? place.Defect : place.Normal), LogProbs(place => defect ? place.Normal : place.Defect));
+        return [.. places.Select((place, i) => place is null ? 0 : 1 / (1 + Math.Exp(wrong[i] - right[i])))];
+    }
+
+    private static int[] Replace(int[] tokens, int position, int token)
+    {
+        var copy = (int[])tokens.Clone();
+        copy[position] = token;
+        return copy;
+    }
+
     /// <summary>Adds the gradient of the last <see cref="Forward"/> to the factors' gradients.</summary>
     /// <param name="dLogProb">∂loss/∂log-prob, in the order <see cref="Forward"/> returned them.</param>
     /// <param name="gradients">Added to.</param>

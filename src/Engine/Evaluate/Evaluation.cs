@@ -1,0 +1,242 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using LrIad.Engine.Compute;
+using LrIad.Engine.Config;
+using LrIad.Engine.Data;
+using LrIad.Engine.Learn;
+using LrIad.Engine.Model;
+using LrIad.Engine.Text;
+
+namespace LrIad.Engine.Evaluate;
+
+/// <summary>One image's verdict: a line of predictions.jsonl (anomalib's field names).</summary>
+public sealed record Prediction
+{
+    /// <summary>The image file.</summary>
+    [JsonPropertyName("image_path")]
+    public required string ImagePath { get; init; }
+
+    /// <summary>Its category.</summary>
+    [JsonPropertyName("object")]
+    public required string Object { get; init; }
+
+    /// <summary>1: defect.</summary>
+    [JsonPropertyName("gt_label")]
+    public required int GtLabel { get; init; }
+
+    /// <summary>1: defect; null: the answer is invalid.</summary>
+    [JsonPropertyName("pred_label")]
+    public required int? PredLabel { get; init; }
+
+    /// <summary>Larger is more defective.</summary>
+    [JsonPropertyName("pred_score")]
+    public required double PredScore { get; init; }
+
+    /// <summary>The reasoning.</summary>
+    [JsonPropertyName("explanation")]
+    public required string Explanation { get; init; }
+
+    /// <summary>All of the completion.</summary>
+    [JsonPropertyName("completion")]
+    public required string Completion { get; init; }
+
+    /// <summary>Whether it is an answer in the required format.</summary>
+    [JsonPropertyName("valid")]
+    public required bool Valid { get; init; }
+}
+
+/// <summary>metrics.json.</summary>
+public sealed record EvalResult
+{
+    /// <summary>Over all images.</summary>
+    [JsonPropertyName("pooled")]
+    public required Figures Pooled { get; init; }
+
+    /// <summary>95% interval of the pooled balanced accuracy.</summary>
+    [JsonPropertyName("balanced_accuracy_interval")]
+    public required double[]? BalancedAccuracyInterval { get; init; }
+
+    /// <summary>A category each.</summary>
+    [JsonPropertyName("classes")]
+    public required IReadOnlyDictionary<string, Figures> Classes { get; init; }
+
+    /// <summary>The trivial answers on the same images.</summary>
+    [JsonPropertyName("baselines")]
+    public required IReadOnlyDictionary<string, Figures> Baselines { get; init; }
+
+    /// <summary>Invalid answers by kind.</summary>
+    [JsonPropertyName("invalid_kinds")]
+    public required IReadOnlyDictionary<string, int> InvalidKinds { get; init; }
+
+    /// <summary>Valid answers whose reasoning says the opposite.</summary>
+    [JsonPropertyName("contradictions")]
+    public required int Contradictions { get; init; }
+
+    /// <summary>Images that could not be read.</summary>
+    [JsonPropertyName("skipped")]
+    public required IReadOnlyList<Skipped> Skipped { get; init; }
+
+    /// <summary>How it was made.</summary>
+    [JsonPropertyName("settings")]
+    public required IReadOnlyDictionary<string, object?> Settings { get; init; }
+
+    /// <summary>The pooled figures in a line.</summary>
+    [JsonIgnore]
+    public string Headline => string.Create(
+        CultureInfo.InvariantCulture,
+        $"balanced accuracy {Show(Pooled.BalancedAccuracy)} (95%: {(BalancedAccuracyInterval is [var low, var high] ? $"{low:F3} to {high:F3}" : "unknown")}), recall {Show(Pooled.Recall)}, specificity {Show(Pooled.Specificity)}, accuracy {Show(Pooled.Accuracy)}, AUROC {Show(Pooled.Auroc)}, {Pooled.Invalid} invalid of {Pooled.N}");
+
+    private static string Show(double? value) => value?.ToString("F3", CultureInfo.InvariantCulture) ?? "–";
+}
+
+/// <summary>How far an evaluation is.</summary>
+/// <param name="Done">Images done.</param>
+/// <param name="Total">Images in all.</param>
+/// <param name="Note">Something to tell the user, or null.</param>
+public sealed record EvalProgress(int Done, int Total, string? Note = null);
+
+/// <summary>Runs a model over labelled images.</summary>
+public static class Evaluation
+{
+    /// <summary>How results are written.</summary>
+    public static JsonSerializerOptions Json { get; } = new() { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    private static readonly JsonSerializerOptions Line = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    /// <summary>Evaluates a model folder, with or without an adapter, and writes metrics.json and predictions.jsonl.</summary>
+    /// <exception cref="InputException">The model, adapter, data or output folder is not as it must be.</exception>
+    public static EvalResult Run(EvalConfig config, Backend backend, IProgress<EvalProgress>? progress, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        _ = Metrics.Compute([new Judged("", false, AnswerKind.Invalid, null)], config.Invalid);
+        var data = ImageFolder.Read(config.Data);
+        using var model = QwenModel.Load(config.Model, backend);
+        var adapter = config.Adapter is null ? null : AdapterFile.Load(config.Adapter, model.Geometry);
+        using var weights = adapter is null ? null : new AdapterWeights(backend, AdapterWeights.ShapeFor(model.Geometry, adapter.Rank));
+        weights?.Upload(adapter!.Effective());
+        using var inspector = new Inspector(model, backend, weights, new InspectionOptions
+        {
+            MaxPixels = config.MaxPixels ?? adapter?.MaxPixels,
+            MaxCompletionLength = config.MaxCompletionLength,
+            PromptTemplate = config.PromptTemplate,
+            Votes = config.Votes,
+            Seed = config.Seed,
+            Sequences = config.BatchSize,
+        });
+        using var folder = RunFolder.Open(config.Out, mayHoldResults: false);
+        var samples = config.Limit > 0 ? data.Samples.Take(config.Limit).ToArray() : data.Samples;
+        var (result, predictions) = Judge(inspector, samples, data.Problems, config, progress, cancellation);
+        Write(folder.Path, result, predictions);
+        return result;
+    }
+
+    /// <summary>Judges samples with a loaded model.</summary>
+    internal static (EvalResult Result, IReadOnlyList<Prediction> Predictions) Judge(
+        Inspector inspector, IReadOnlyList<Sample> samples, IReadOnlyList<Skipped> problems, EvalConfig config, IProgress<EvalProgress>? progress, CancellationToken cancellation)
+    {
+        var (judged, answers, predictions, skipped) = (new List<Judged>(), new List<Answer>(), new List<Prediction>(), new List<Skipped>(problems));
+        for (var first = 0; first < samples.Count; first += config.BatchSize)
+        {
+            var batch = samples.Skip(first).Take(config.BatchSize).ToArray();
+            var readable = ReadAll(inspector, batch, config.Strict, skipped, progress, cancellation);
+            var features = inspector.Prompts.Encode([.. readable.Select(item => item.Image)]);
+            var questions = readable.Select((item, i) => new Question(item.Sample.Object, [features[i]])).ToArray();
+            foreach (var (item, verdict) in readable.Zip(inspector.Inspect(questions, (uint)first, cancellation)))
+            {
+                judged.Add(new Judged(item.Sample.Object, item.Sample.Defect, verdict.Answer.Kind, verdict.Score));
+                answers.Add(verdict.Answer);
+                predictions.Add(ToPrediction(item.Sample, verdict));
+            }
+
+            progress?.Report(new EvalProgress(Math.Min(samples.Count, first + config.BatchSize), samples.Count));
+        }
+
+        return (Summarise(judged, answers, skipped, config), predictions);
+    }
+
+    /// <summary>Writes metrics.json and predictions.jsonl.</summary>
+    internal static void Write(string folder, EvalResult result, IReadOnlyList<Prediction> predictions)
+    {
+        AtomicFile.WriteText(Path.Combine(folder, "predictions.jsonl"), string.Concat(predictions.Select(prediction => JsonSerializer.Serialize(prediction, Line) + "\n")));
+        AtomicFile.WriteText(Path.Combine(folder, "metrics.json"), JsonSerializer.Serialize(result, Json));
+    }
+
+    private static List<(Sample Sample, ImagePatches Image)> ReadAll(
+        Inspector inspector, Sample[] batch, bool strict, List<Skipped> skipped, IProgress<EvalProgress>? progress, CancellationToken cancellation)
+    {
+        var images = new ImagePatches?[batch.Length];
+        var problems = new InputException?[batch.Length];
+        Parallel.For(0, batch.Length, new ParallelOptions { CancellationToken = cancellation }, i =>
+        {
+            try
+            {
+                images[i] = inspector.Images.Process(batch[i].ImagePath);
+            }
+            catch (InputException problem)
+            {
+                problems[i] = problem;
+            }
+        });
+        var readable = new List<(Sample, ImagePatches)>();
+        for (var i = 0; i < batch.Length; i++)
+        {
+            if (images[i] is { } image)
+            {
+                readable.Add((batch[i], image));
+                continue;
+            }
+
+            if (strict)
+            {
+                throw problems[i]!;
+            }
+
+            skipped.Add(new Skipped(batch[i].ImagePath, problems[i]!.Message));
+            progress?.Report(new EvalProgress(0, 0, problems[i]!.Message + " It is passed over."));
+        }
+
+        return readable;
+    }
+
+    private static Prediction ToPrediction(Sample sample, Verdict verdict) => new()
+    {
+        ImagePath = sample.ImagePath,
+        Object = sample.Object,
+        GtLabel = sample.Defect ? 1 : 0,
+        PredLabel = verdict.Answer.Kind switch { AnswerKind.Defect => 1, AnswerKind.Normal => 0, _ => null },
+        PredScore = verdict.Score,
+        Explanation = verdict.Answer.Reasoning,
+        Completion = verdict.Completion,
+        Valid = verdict.Answer.IsValid,
+    };
+
+    private static EvalResult Summarise(List<Judged> judged, List<Answer> answers, List<Skipped> skipped, EvalConfig config)
+    {
+        var pooled = Metrics.Compute(judged, config.Invalid);
+        var interval = Metrics.BalancedAccuracyInterval(pooled);
+        return new EvalResult
+        {
+            Pooled = pooled,
+            BalancedAccuracyInterval = interval is { } bounds ? [bounds.Low, bounds.High] : null,
+            Classes = judged.GroupBy(item => item.Object).OrderBy(group => group.Key, StringComparer.Ordinal).ToDictionary(group => group.Key, group => Metrics.Compute([.. group], config.Invalid)),
+            Baselines = new Dictionary<string, Figures> { ["always_normal"] = Metrics.Always(judged, AnswerKind.Normal), ["always_defect"] = Metrics.Always(judged, AnswerKind.Defect) },
+            InvalidKinds = answers.Where(answer => !answer.IsValid).GroupBy(answer => answer.Reason).OrderBy(group => group.Key).ToDictionary(group => group.Key.ToString(), group => group.Count()),
+            Contradictions = answers.Count(answer => answer.Contradicts == true),
+            Skipped = skipped,
+            Settings = new Dictionary<string, object?>
+            {
+                ["model"] = config.Model,
+                ["adapter"] = config.Adapter,
+                ["data"] = config.Data.Path,
+                ["split"] = config.Data.Split,
+                ["limit"] = config.Limit,
+                ["invalid"] = config.Invalid,
+                ["votes"] = config.Votes,
+                ["max_pixels"] = config.MaxPixels,
+                ["max_completion_length"] = config.MaxCompletionLength,
+                ["seed"] = config.Seed,
+            },
+        };
+    }
+}

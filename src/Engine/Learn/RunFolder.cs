@@ -1,0 +1,51 @@
+namespace LrIad.Engine.Learn;
+
+/// <summary>A run's output folder, held for one process.</summary>
+public sealed class RunFolder : IDisposable
+{
+    private const string LockName = ".lock";
+
+    private readonly FileStream _lock;
+
+    private RunFolder(string path, FileStream held) => (Path, _lock) = (path, held);
+
+    /// <summary>Where it is.</summary>
+    public string Path { get; }
+
+    /// <summary>Opens a folder for writing results.</summary>
+    /// <param name="path">Where; made if it is not there.</param>
+    /// <param name="mayHoldResults">Whether there may be results in it already (when resuming).</param>
+    /// <exception cref="InputException">Another process uses it, it holds results, or it cannot be written to.</exception>
+    public static RunFolder Open(string path, bool mayHoldResults)
+    {
+        if (string.IsNullOrWhiteSpace(path))
+        {
+            throw new InputException("An output folder is needed: --out DIR.");
+        }
+
+        if (!mayHoldResults && Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any(entry => System.IO.Path.GetFileName(entry) != LockName))
+        {
+            throw new InputException($"The output folder {path} is not empty. Give another one with --out, or --resume to go on with the run in it.");
+        }
+
+        try
+        {
+            Directory.CreateDirectory(path);
+            return new RunFolder(path, new FileStream(System.IO.Path.Combine(path, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose));
+        }
+        catch (IOException e) when (System.IO.File.Exists(System.IO.Path.Combine(path, LockName)))
+        {
+            throw new InputException($"The output folder {path} is in use by another run.", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException($"The output folder {path} cannot be written to: {e.Message}", e);
+        }
+    }
+
+    /// <summary>A file in it.</summary>
+    public string File(string name) => System.IO.Path.Combine(Path, name);
+
+    /// <inheritdoc/>
+    public void Dispose() => _lock.Dispose();
+}

@@ -1,0 +1,82 @@
+using LrIad.Engine.Compute;
+using LrIad.Engine.Data;
+using LrIad.Engine.Model;
+using LrIad.Engine.Text;
+
+namespace LrIad.Engine.Rollout;
+
+/// <summary>An image as the decoder sees it.</summary>
+/// <param name="Values">Features, row-major [tokens, hidden].</param>
+/// <param name="Grid">Patches (time, height, width) before merging.</param>
+public sealed record ImageFeatures(float[] Values, (int T, int H, int W) Grid);
+
+/// <summary>Turns images and an object's name into prompts for the decoder.</summary>
+public sealed class PromptEncoder
+{
+    private readonly QwenModel _model;
+    private readonly Backend _backend;
+    private readonly Tokenizer _tokenizer;
+    private readonly PromptTemplate _template;
+    private readonly VisionEncoder _vision;
+    private readonly int _maxPromptLength;
+
+    /// <param name="model">The model.</param>
+    /// <param name="backend">Where it runs.</param>
+    /// <param name="tokenizer">The model's tokenizer.</param>
+    /// <param name="template">The question.</param>
+    /// <param name="maxPromptLength">Longest prompt in tokens, images included.</param>
+    public PromptEncoder(QwenModel model, Backend backend, Tokenizer tokenizer, PromptTemplate template, int maxPromptLength)
+    {
+        (_model, _backend, _tokenizer, _template, _maxPromptLength) = (model, backend, tokenizer, template, maxPromptLength);
+        _vision = new VisionEncoder(model, backend);
+    }
+
+    /// <summary>Computes the features of images, side by side.</summary>
+    public ImageFeatures[] Encode(IReadOnlyList<ImagePatches> images)
+    {
+        ArgumentNullException.ThrowIfNull(images);
+        var hidden = _model.Geometry.Text.Hidden;
+        using var arena = _backend.CreateArena("image features");
+        var features = arena.Allocate(_backend.ActivationType, images.Sum(image => image.MergedTokens), hidden);
+        _vision.Encode(images, features);
+
+        var encoded = new ImageFeatures[images.Count];
+        var row = 0;
+        for (var i = 0; i < images.Count; i++)
+        {
+            var image = images[i];
+            var values = new float[image.MergedTokens * hidden];
+            _backend.Download(features.Slice(row, image.MergedTokens), values);
+            encoded[i] = new ImageFeatures(values, (image.GridT, image.GridH, image.GridW));
+            row += image.MergedTokens;
+        }
+
+        return encoded;
+    }
+
+    /// <summary>The prompt that asks about one or more images of an object.</summary>
+    /// <exception cref="InputException">It is longer than the limit.</exception>
+    public EncodedPrompt Build(string objectName, IReadOnlyList<ImageFeatures> images)
+    {
+        ArgumentNullException.ThrowIfNull(images);
+        var hidden = _model.Geometry.Text.Hidden;
+        var ids = ChatPrompt.Build(_tokenizer, _template, objectName, [.. images.Select(image => image.Values.Length / hidden)]);
+        if (ids.Length > _maxPromptLength)
+        {
+            throw new InputException(
+                $"The prompt for '{objectName}' has {ids.Length} tokens, {images.Sum(image => image.Values.Length / hidden)} of them for its images; the limit is {_maxPromptLength}. Lower --max-pixels or raise --max-prompt-length.");
+        }
+
+        var (positions, next) = PromptPositions.Compute(ids, [.. images.Select(image => image.Grid)], _model.Geometry);
+        var feature = 0;
+        for (var i = 0; i < ids.Length; i++)
+        {
+            if (ids[i] == _model.Geometry.ImageTokenId)
+            {
+                ids[i] = -(feature++) - 1;
+            }
+        }
+
+        return new EncodedPrompt(ids, positions, next, [.. images.SelectMany(image => image.Values)]);
+    }
+}
