@@ -51,20 +51,8 @@ public sealed partial record Answer(AnswerKind Kind, string Reasoning, InvalidRe
     /// <summary>Whether it is an answer.</summary>
     public bool IsValid => Kind != AnswerKind.Invalid;
 
-    /// <summary>
-    /// Whether the reasoning says the opposite of the answer; null where it says neither. It speaks for "normal" where it denies a defect
-    /// ("no defect", "regular", "uniform" …), for "defect" where it names one without denying it.
-    /// </summary>
-    public bool? Contradicts
-    {
-        get
-        {
-            var denied = NoDefect().IsMatch(Reasoning);
-            var rest = NoDefect().Replace(Reasoning, " ");
-            var named = NamesDefect().IsMatch(rest);
-            return !IsValid || denied == named ? null : (Kind == AnswerKind.Defect) == denied;
-        }
-    }
+    /// <summary>Whether the reasoning says the opposite of the answer; null where it says neither, or there is no answer.</summary>
+    public bool? Contradicts => IsValid && ReasoningClaim.Of(Reasoning) is { } claim ? claim != Kind : null;
 
     /// <summary>Parses a completion.</summary>
     /// <param name="completion">Its text, without the end token.</param>
@@ -92,12 +80,6 @@ public sealed partial record Answer(AnswerKind Kind, string Reasoning, InvalidRe
 
     [GeneratedRegex(@"\A<think>.*</think>\s*<answer>.*</answer>\z", RegexOptions.Singleline | RegexOptions.CultureInvariant)]
     private static partial Regex AnyOption();
-
-    [GeneratedRegex(@"\b(?:no|not|without|free (?:of|from)|n't)\b[^.]{0,40}?\b(?:defects?|damages?|damaged|flaws?|scratch(?:es)?|cracks?|anomal(?:y|ies)|broken|irregular(?:ity|ities)?)\b|\b(?:regular|uniform|intact|flawless)\b", RegexOptions.IgnoreCase | RegexOptions.CultureInvariant)]
-    private static partial Regex NoDefect();
-
-    [GeneratedRegex(@"\b(?:defects?|defective|damages?|damaged|flaws?|scratch(?:es|ed)?|cracks?|cracked|anomal(?:y|ies)|broken|irregular|holes?|chips?|chipped|dents?|stains?|missing|bent|contaminat\w+|discolou?r\w*|deformed)\b", RegexOptions.IgnoreCase | RegexOptions.CultureInvariant)]
-    private static partial Regex NamesDefect();
 }
 
 /// <summary>How the two options look as tokens, found in context: Qwen2 writes <c>&lt;answer&gt;A</c> with the single token <c>&gt;A</c>.</summary>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
 
 namespace LrIad.Engine.Text;
@@ -114,20 +115,21 @@ internal sealed class Nfc
     // Runs of combining marks are sorted by class, stably.
     private void Order(List<int> scalars)
     {
-        for (var i = 1; i < scalars.Count; i++)
+        for (var start = 0; start < scalars.Count; start++)
         {
-            var mark = scalars[i];
-            var order = Class(mark);
-            var j = i;
-            if (order != 0)
+            var end = start;
+            while (end < scalars.Count && Class(scalars[end]) != 0)
             {
-                for (; j > 0 && Class(scalars[j - 1]) > order; j--)
-                {
-                    scalars[j] = scalars[j - 1];
-                }
+                end++;
             }
 
-            scalars[j] = mark;
+            if (end - start > 1)
+            {
+                var ordered = scalars[start..end].OrderBy(Class).ToArray();
+                ordered.CopyTo(CollectionsMarshal.AsSpan(scalars)[start..end]);
+            }
+
+            start = end;
         }
     }
 

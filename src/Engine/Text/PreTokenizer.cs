@@ -4,12 +4,13 @@ using System.Text;
 namespace LrIad.Engine.Text;
 
 /// <summary>
-/// Cuts a text into the words that byte pairs are merged within, as Qwen2's pattern does, over Unicode scalars:
-/// <c>(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+</c>.
-/// The alternatives are tried in this order.
+/// Cuts a text into the words that byte pairs are merged within, as Qwen2's pattern does, over Unicode scalars. Its alternatives are tried in their order.
 /// </summary>
 internal static class PreTokenizer
 {
+    /// <summary>The pattern, as tokenizer.json has it.</summary>
+    public const string Pattern = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
     private enum Kind : byte
     {
         Letter,

@@ -1,5 +1,4 @@
 using System.Text;
-using System.Text.Json;
 
 namespace LrIad.Engine.Text;
 
@@ -15,23 +14,30 @@ public sealed class Tokenizer
 
     private readonly Dictionary<string, int> _vocabulary;
     private readonly Dictionary<(int Left, int Right), (int Rank, int Merged)> _merges = [];
-    private readonly Dictionary<string, int> _special = [];
-    private readonly string[] _tokens;
+    private readonly Dictionary<string, int> _added = [];
+    private readonly HashSet<int> _special;
+    private readonly string?[] _tokens;
+
+    // Added tokens are looked for in the raw text and in the normalised one, each those that belong there.
+    private readonly (AddedTokens Raw, AddedTokens Normalized) _all;
+    private readonly (AddedTokens Raw, AddedTokens Normalized) _ordinary;
     private readonly int[] _byteTokens = new int[256];
     private readonly Dictionary<char, byte> _charToByte = [];
     private readonly System.Collections.Concurrent.ConcurrentDictionary<string, int[]> _words = [];
 
-    private Tokenizer(string file, JsonElement root)
+    private Tokenizer(string file, TokenizerFile content)
     {
-        var model = root.GetProperty("model");
-        _vocabulary = model.GetProperty("vocab").EnumerateObject().ToDictionary(pair => pair.Name, pair => pair.Value.GetInt32());
-        foreach (var added in root.GetProperty("added_tokens").EnumerateArray())
+        _vocabulary = content.Model.Vocab;
+        foreach (var added in content.AddedTokens)
         {
-            _special[added.GetProperty("content").GetString()!] = added.GetProperty("id").GetInt32();
+            _added[added.Content] = added.Id;
         }
 
-        _tokens = new string[1 + Math.Max(_vocabulary.Values.Max(), _special.Count == 0 ? 0 : _special.Values.Max())];
-        foreach (var (token, id) in _vocabulary.Concat(_special))
+        _special = [.. content.AddedTokens.Where(token => token.Special).Select(token => token.Id)];
+        _all = (Finder(content, normalized: false, special: true), Finder(content, normalized: true, special: true));
+        _ordinary = (Finder(content, normalized: false, special: false), Finder(content, normalized: true, special: false));
+        _tokens = new string?[1 + _vocabulary.Concat(_added).Select(token => token.Value).DefaultIfEmpty(-1).Max()];
+        foreach (var (token, id) in _vocabulary.Concat(_added))
         {
             _tokens[id] = token;
         }
@@ -39,14 +45,14 @@ public sealed class Tokenizer
         for (var b = 0; b < 256; b++)
         {
             _charToByte[ByteToChar[b]] = (byte)b;
-            _byteTokens[b] = Id(file, ByteToChar[b].ToString());
+            _byteTokens[b] = Id(ByteToChar[b].ToString(), file, $"which stands for byte {b}");
         }
 
-        var rank = 0;
-        foreach (var merge in model.GetProperty("merges").EnumerateArray())
+        for (var rank = 0; rank < content.Model.Merges.Length; rank++)
         {
-            var (left, right) = merge.ValueKind == JsonValueKind.Array ? (merge[0].GetString()!, merge[1].GetString()!) : Halves(merge.GetString()!);
-            _merges.TryAdd((Id(file, left), Id(file, right)), (rank++, Id(file, left + right)));
+            var (left, right) = content.Model.Merges[rank];
+            var place = $"which model.merges[{rank}] needs";
+            _merges.TryAdd((Id(left, file, place), Id(right, file, place)), (rank, Id(left + right, file, place)));
         }
     }
 
@@ -54,52 +60,14 @@ public sealed class Tokenizer
     public int VocabularySize => _tokens.Length;
 
     /// <summary>Reads a tokenizer.json.</summary>
-    /// <exception cref="InputException">It is missing or not a byte-level BPE tokenizer.</exception>
-    public static Tokenizer Load(string file)
-    {
-        try
-        {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(file));
-            return new Tokenizer(file, json.RootElement);
-        }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or ArgumentException or IOException or UnauthorizedAccessException)
-        {
-            throw new InputException($"{file} cannot be read as a byte-level BPE tokenizer.json: {e.Message}", e);
-        }
-    }
+    /// <exception cref="InputException">It is missing, garbled, or another kind of tokenizer than Qwen2's.</exception>
+    public static Tokenizer Load(string file) => new(file, TokenizerFile.Read(file));
 
     /// <summary>Token ids of a text; special tokens in it stay text.</summary>
-    public int[] Encode(string text)
-    {
-        ArgumentNullException.ThrowIfNull(text);
-        var ids = new List<int>(text.Length / 3);
-        Append(text, ids);
-        return [.. ids];
-    }
+    public int[] Encode(string text) => Encode(text, _ordinary);
 
     /// <summary>Token ids of a text in which special tokens stand for themselves.</summary>
-    public int[] EncodeWithSpecial(string text)
-    {
-        ArgumentNullException.ThrowIfNull(text);
-        var ids = new List<int>(text.Length / 3);
-        var from = 0;
-        for (var at = text.IndexOf('<', StringComparison.Ordinal); at >= 0; at = at + 1 <= text.Length ? text.IndexOf('<', at + 1) : -1)
-        {
-            var special = LongestSpecial(text.AsSpan(at));
-            if (special is null)
-            {
-                continue;
-            }
-
-            Append(text[from..at], ids);
-            ids.Add(_special[special]);
-            from = at + special.Length;
-            at = from - 1;
-        }
-
-        Append(text[from..], ids);
-        return [.. ids];
-    }
+    public int[] EncodeWithSpecial(string text) => Encode(text, _all);
 
     /// <summary>The text of tokens; bytes that are not UTF-8 become U+FFFD.</summary>
     /// <param name="ids">Token ids; those beyond the vocabulary are passed over, as a padded head can produce them.</param>
@@ -117,17 +85,14 @@ public sealed class Tokenizer
                 continue;
             }
 
-            if (_special.ContainsKey(token))
+            if (_added.ContainsKey(token) || !token.All(_charToByte.ContainsKey))
             {
                 Flush();
-                text.Append(skipSpecial ? "" : token);
+                text.Append(skipSpecial && _special.Contains(id) ? "" : token);
                 continue;
             }
 
-            foreach (var c in token)
-            {
-                bytes.Add(_charToByte[c]);
-            }
+            bytes.AddRange(token.Select(c => _charToByte[c]));
         }
 
         Flush();
@@ -140,14 +105,12 @@ public sealed class Tokenizer
         }
     }
 
-    /// <summary>The id of a special token, or null.</summary>
-    public int? TokenId(string special) => _special.TryGetValue(special, out var id) ? id : null;
+    /// <summary>The id of an added token, as special ones are, or null.</summary>
+    public int? TokenId(string special) => _added.TryGetValue(special, out var id) ? id : null;
 
-    private static (string Left, string Right) Halves(string merge)
-    {
-        var space = merge.IndexOf(' ', StringComparison.Ordinal);
-        return (merge[..space], merge[(space + 1)..]);
-    }
+    private static AddedTokens Finder(TokenizerFile content, bool normalized, bool special) => new(content.AddedTokens
+        .Where(token => token.Normalized == normalized && (special || !token.Special))
+        .Select(token => (normalized ? Nfc.Normalize(token.Content) : token.Content, token.Id)));
 
     // GPT-2's printable stand-ins for bytes.
     private static char[] MakeByteToChar()
@@ -163,26 +126,34 @@ public sealed class Tokenizer
         return chars;
     }
 
-    private int Id(string file, string token) => _vocabulary.TryGetValue(token, out var id) ? id : throw new InputException($"{file}: the vocabulary lacks '{token}', which its merges or bytes need.");
+    private int Id(string token, string file, string need) => _vocabulary.TryGetValue(token, out var id) ? id : throw new InputException($"{file}: model.vocab lacks \"{token}\", {need}.");
 
-    private string? LongestSpecial(ReadOnlySpan<char> text)
+    private int[] Encode(string text, (AddedTokens Raw, AddedTokens Normalized) added)
     {
-        string? longest = null;
-        foreach (var token in _special.Keys)
+        ArgumentNullException.ThrowIfNull(text);
+        var ids = new List<int>(text.Length / 3);
+        foreach (var (raw, rawId) in added.Raw.Split(text))
         {
-            if (text.StartsWith(token, StringComparison.Ordinal) && token.Length > (longest?.Length ?? 0))
+            if (rawId is { } id)
             {
-                longest = token;
+                ids.Add(id);
+                continue;
+            }
+
+            foreach (var (normal, normalId) in added.Normalized.Split(Nfc.Normalize(raw)))
+            {
+                if (normalId is { } other)
+                {
+                    ids.Add(other);
+                }
+                else
+                {
+                    PreTokenizer.Split(normal, range => ids.AddRange(Word(normal[range])));
+                }
             }
         }
 
-        return longest;
-    }
-
-    private void Append(string text, List<int> ids)
-    {
-        var normal = Nfc.Normalize(text);
-        PreTokenizer.Split(normal, range => ids.AddRange(Word(normal[range])));
+        return [.. ids];
     }
 
     private int[] Word(string word)
