@@ -14,6 +14,8 @@ namespace LrIad.Learn;
 /// </summary>
 public sealed class PolicyLearner : IPolicyLearner
 {
+    private const string NothingChanged = "Nothing was changed by this step; lower --learning-rate, or go on from the last checkpoint with --resume.";
+
     private readonly LoraOptions _lora;
     private readonly ObjectiveOptions _objective;
     private readonly OptimizerOptions _optimizerOptions;
@@ -77,6 +79,11 @@ public sealed class PolicyLearner : IPolicyLearner
         autograd.backward(published, incoming);
         var parameters = AllParameters().ToArray();
         var norm = Math.Sqrt(parameters.Sum(parameter => Math.Pow(parameter.grad!.norm().item<float>(), 2)));
+        if (!double.IsFinite(norm))
+        {
+            throw new InvalidOperationException($"The gradient's norm is too large for a float. {NothingChanged}");
+        }
+
         if (_optimizerOptions.MaxGradNorm > 0)
         {
             nn.utils.clip_grad_norm_(parameters, _optimizerOptions.MaxGradNorm);
@@ -138,13 +145,15 @@ public sealed class PolicyLearner : IPolicyLearner
         using var noGrad = no_grad();
         foreach (var (name, target) in States())
         {
-            target.step = (long)Values("step")[0];
-            target.exp_avg.copy_(tensor(Values("exp_avg")).reshape(target.exp_avg.shape));
-            target.exp_avg_sq.copy_(tensor(Values("exp_avg_sq")).reshape(target.exp_avg_sq.shape));
+            target.step = (long)Values("step", 1)[0];
+            Fill(target.exp_avg, "exp_avg");
+            Fill(target.exp_avg_sq, "exp_avg_sq");
 
-            float[] Values(string field) => arrays.TryGetValue($"{name}.{field}", out var array)
+            void Fill(Tensor values, string field) => values.copy_(tensor(Values(field, values.numel())).reshape(values.shape));
+
+            float[] Values(string field, long length) => arrays.TryGetValue($"{name}.{field}", out var array) && array.Values.Length == length
                 ? array.Values
-                : throw new Engine.InputException($"The optimizer state has no {name}.{field}; it belongs to another kind of run.");
+                : throw new Engine.InputException($"The optimizer state has no {name}.{field} of {length} values; it belongs to another kind of run.");
         }
     }
 
@@ -186,7 +195,7 @@ public sealed class PolicyLearner : IPolicyLearner
         {
             if (!values.All(float.IsFinite))
             {
-                throw new InvalidOperationException($"The gradient of layer {layer}, {name} is not finite. Nothing was changed by this step; lower --learning-rate, or go on from the last checkpoint with --resume.");
+                throw new InvalidOperationException($"The gradient of layer {layer}, {name} is not finite. {NothingChanged}");
             }
         }
     }

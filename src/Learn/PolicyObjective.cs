@@ -22,13 +22,13 @@ internal static class PolicyObjective
         var old = batch.OldLogProb is { } values ? tensor(values) : logProb.detach();
 
         // The ratio of policies: a token's own, or for gspo that of the whole completion (geometric mean), whose gradient reaches every token of it.
-        var difference = logProb - old;
+        var logRatio = logProb - old;
         if (options.LossType == "gspo")
         {
-            difference = zeros(batch.Advantage.Length).index_add(0, index, difference, 1).div(lengths).index_select(0, index);
+            logRatio = zeros(batch.Advantage.Length).index_add(0, index, logRatio, 1).div(lengths).index_select(0, index);
         }
 
-        var ratio = difference.exp();
+        var ratio = logRatio.exp();
         var clipped = ratio.clamp(1 - options.EpsilonLow, 1 + options.EpsilonHigh);
         var gain = minimum(ratio * advantage, clipped * advantage);
         var clippedTokens = (int)((ratio < 1 - options.EpsilonLow) & (advantage < 0)).logical_or((ratio > 1 + options.EpsilonHigh) & (advantage > 0)).sum().item<long>();
@@ -37,7 +37,8 @@ internal static class PolicyObjective
         if (options.Beta > 0)
         {
             var reference = options.KlTo == "old" ? old : tensor(batch.ReferenceLogProb ?? throw new ArgumentException("The KL term needs the reference policy's log-probs."));
-            var k3 = (reference - logProb).exp() - (reference - logProb) - 1;
+            var difference = reference - logProb;
+            var k3 = difference.expm1() - difference;
             klSum = k3.sum().item<float>();
             gain -= k3 * options.Beta;
         }
