@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace LrIad.Engine.Data;
 
 /// <summary>One labelled image.</summary>
@@ -8,7 +10,9 @@ namespace LrIad.Engine.Data;
 public sealed record Sample(string ImagePath, string Object, bool Defect, string Split);
 
 /// <summary>An image that could not be used, and why.</summary>
-public sealed record Skipped(string ImagePath, string Reason);
+/// <param name="ImagePath">Its file.</param>
+/// <param name="Reason">Why.</param>
+public sealed record Skipped([property: JsonPropertyName("image_path")] string ImagePath, [property: JsonPropertyName("reason")] string Reason);
 
 /// <summary>The samples of a data folder in a fixed order, and what was wrong with the rest.</summary>
 /// <param name="Layout">How the folder was read.</param>

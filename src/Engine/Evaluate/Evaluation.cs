@@ -111,13 +111,10 @@ public static class Evaluation
         ArgumentNullException.ThrowIfNull(config);
         _ = Metrics.Compute([new Judged("", false, AnswerKind.Invalid, null)], config.Invalid);
         var data = ImageFolder.Read(config.Data);
-        using var model = QwenModel.Load(config.Model, backend);
-        var adapter = config.Adapter is null ? null : AdapterFile.Load(config.Adapter, model.Geometry);
-        using var weights = adapter is null ? null : new AdapterWeights(backend, AdapterWeights.ShapeFor(model.Geometry, adapter.Rank));
-        weights?.Upload(adapter!.Effective());
-        using var inspector = new Inspector(model, backend, weights, new InspectionOptions
+        using var policy = Policy.Load(config.Model, config.Adapter, backend);
+        using var inspector = new Inspector(policy.Model, backend, policy.Adapter, new InspectionOptions
         {
-            MaxPixels = config.MaxPixels ?? adapter?.MaxPixels,
+            MaxPixels = config.MaxPixels ?? policy.MaxPixels,
             MaxCompletionLength = config.MaxCompletionLength,
             PromptTemplate = config.PromptTemplate,
             Votes = config.Votes,

@@ -183,8 +183,9 @@ internal sealed class TrainingRun : IDisposable
     {
         if (_evaluations is not null && _evaluations.IsDue(_state.Step, Steps))
         {
+            Note($"evaluating on {Config.EvalData!.Path} ...");
             var result = _evaluations.Run(_state.Step, cancellation);
-            Note($"step {_state.Step}, {Config.EvalData!.Path}: {result.Headline}");
+            Note($"step {_state.Step}, {Config.EvalData.Path}: {result.Headline}");
         }
     }
 

@@ -1,0 +1,115 @@
+namespace LrIad.Cli.Tests;
+
+/// <summary>What people do wrong: exit code 2, the culprit named on standard error, nothing written.</summary>
+[TestFixture]
+[Parallelizable(ParallelScope.All)]
+internal sealed class MisuseTests
+{
+    private static string Model => Project.Sample("tiny-qwen2-vl");
+
+    private static string Image => Directory.GetFiles(Project.Sample("parts-mvtec"), "*.png", SearchOption.AllDirectories)[0];
+
+    [TestCase("train --no-such-option 3", "--no-such-option")]
+    [TestCase("trian", "trian")]
+    [TestCase("", "--help")]
+    [TestCase("train --sample --out X --steps many", "--steps")]
+    [TestCase("train --sample --out X --num-generations 1", "--num-generations")]
+    [TestCase("train --sample --out X --reward format,kindness", "kindness")]
+    [TestCase("train --sample --out X --preset mine", "lr-iad")]
+    [TestCase("train --sample --out X --device cuda", "CUDA")]
+    [TestCase("train --sample", "--out")]
+    [TestCase("eval --model M --data D", "--out")]
+    [TestCase("eval --model samples/tiny-qwen2-vl --data no/such/folder --out X", "no/such/folder")]
+    [TestCase("eval --model no/such/model --data samples/parts-visa --out X", "no/such/model")]
+    [TestCase("eval --model samples/tiny-qwen2-vl --adapter samples --data samples/parts-visa --out X", "adapter_config.json")]
+    [TestCase("inspect --model samples/tiny-qwen2-vl --object gear", "IMAGE")]
+    [TestCase("inspect no-such.png --model samples/tiny-qwen2-vl --object gear", "no-such.png")]
+    [TestCase("inspect README.md --model samples/tiny-qwen2-vl --object gear", "README.md")]
+    [TestCase("score --model samples/tiny-qwen2-vl --object gear --image README.md", "--completion")]
+    [TestCase("tokenize", "--model")]
+    [TestCase("tokenize --tokenizer README.md", "README.md")]
+    [TestCase("data stats --data no/such/folder", "no/such/folder")]
+    [TestCase("data stats --data samples/parts-visa --layout spiral", "--layout")]
+    public void IsToldWhatIsWrong(string arguments, string culprit)
+    {
+        var outcome = Cli.Run([.. arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries)]);
+        Assert.Multiple(() =>
+        {
+            Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Error);
+            Assert.That(outcome.Error, Does.Contain(culprit));
+            Assert.That(outcome.Error, Does.Not.Contain("   at "), "no stack trace");
+            Assert.That(outcome.Output, Is.Empty);
+            Assert.That(Directory.Exists(Path.Combine(Project.Root, "X")), Is.False, "nothing is written");
+        });
+    }
+
+    [Test]
+    public void AnEmptyDataFolder()
+    {
+        var (data, output) = (Scratch.NewFolder(), Scratch.NewPath());
+        Refused(Cli.Run("eval", "--model", Model, "--data", data, "--out", output), data, output);
+    }
+
+    [Test]
+    public void DataFoldersWithoutImages()
+    {
+        var (data, output) = (Scratch.NewData(normal: 0, defect: 0), Scratch.NewPath());
+        Refused(Cli.Run("train", "--model", Model, "--data", data, "--out", output), data, output);
+    }
+
+    [Test]
+    public void TrainingDataOfOneClass()
+    {
+        var (data, output) = (Scratch.NewData(normal: 4, defect: 0), Scratch.NewPath());
+        Refused(Cli.Run("train", "--model", Model, "--data", data, "--out", output, "--steps", "1"), "defect", output);
+    }
+
+    [Test]
+    public void AnOutputFolderThatHoldsResults()
+    {
+        var (data, output) = (Scratch.NewData(normal: 2, defect: 2), Scratch.NewFolder());
+        var kept = Path.Combine(output, "metrics.json");
+        File.WriteAllText(kept, "{}");
+        foreach (var verb in new[] { "train", "eval" })
+        {
+            var outcome = Cli.Run(verb, "--model", Model, "--data", data, "--out", output);
+            Assert.Multiple(() =>
+            {
+                Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Error);
+                Assert.That(outcome.Error, Does.Contain(output));
+                Assert.That(Directory.GetFileSystemEntries(output), Is.EqualTo(new[] { kept }));
+                Assert.That(File.ReadAllText(kept), Is.EqualTo("{}"));
+            });
+        }
+    }
+
+    [Test]
+    public void NothingToResumeFrom()
+    {
+        var (data, output) = (Scratch.NewData(normal: 2, defect: 2), Scratch.NewPath());
+        var outcome = Cli.Run("train", "--model", Model, "--data", data, "--out", output, "--steps", "1", "--resume");
+        Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Error);
+        Assert.That(outcome.Error, Does.Contain("resume"));
+    }
+
+    [Test]
+    public void AnImageThatIsNoneLeavesTheOthersTheirVerdicts()
+    {
+        var bad = Scratch.NewFile("bad.png", "not an image");
+        var outcome = Cli.Run("inspect", Image, bad, "--model", Model, "--object", "gear", "--json");
+        Assert.Multiple(() =>
+        {
+            Assert.That(outcome.ExitCode, Is.EqualTo(2));
+            Assert.That(outcome.Error, Does.Contain(bad));
+            Assert.That(outcome.Output.Trim().Split('\n'), Has.Length.EqualTo(1).And.Some.Contains(Image));
+        });
+    }
+
+    private static void Refused(Outcome outcome, string culprit, string output) => Assert.Multiple(() =>
+    {
+        Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Error);
+        Assert.That(outcome.Error, Does.Contain(culprit));
+        Assert.That(outcome.Output, Is.Empty);
+        Assert.That(Directory.Exists(output), Is.False, "nothing is written");
+    });
+}
