@@ -9,12 +9,12 @@ internal sealed unsafe class CpuThreads : IDisposable
     private const int SpinsBeforeSleep = 2000;
 
     private readonly Thread[] _threads;
-    private readonly SemaphoreSlim _wake = new(0);
+    private readonly object _wake = new();
     private delegate*<void*, int, int, void> _body;
     private void* _state;
     private int _tasks;
-    private int _next;
-    private int _busy;
+    private int _unclaimed;
+    private int _finished;
     private int _generation;
     private int _sleeping;
     private Exception? _failure;
@@ -59,19 +59,15 @@ internal sealed unsafe class CpuThreads : IDisposable
         _body = body;
         _state = state;
         _tasks = tasks;
-        _next = 0;
         _failure = null;
-        Volatile.Write(ref _busy, _threads.Length);
-        Interlocked.Increment(ref _generation);
-        var sleeping = Interlocked.Exchange(ref _sleeping, 0);
-        if (sleeping > 0)
-        {
-            _wake.Release(sleeping);
-        }
+        _finished = 0;
 
+        // From here on workers may claim tasks. One that wakes late finds none left and touches nothing: the job need not wait for it.
+        Volatile.Write(ref _unclaimed, tasks);
+        StartGeneration();
         Drain(0);
         var spin = default(SpinWait);
-        while (Volatile.Read(ref _busy) > 0)
+        while (Volatile.Read(ref _finished) < tasks)
         {
             spin.SpinOnce(sleep1Threshold: -1);
         }
@@ -85,14 +81,11 @@ internal sealed unsafe class CpuThreads : IDisposable
     public void Dispose()
     {
         _stop = true;
-        Interlocked.Increment(ref _generation);
-        _wake.Release(_threads.Length);
+        StartGeneration();
         foreach (var thread in _threads)
         {
             thread.Join();
         }
-
-        _wake.Dispose();
     }
 
     private void Work(int worker)
@@ -107,7 +100,6 @@ internal sealed unsafe class CpuThreads : IDisposable
             }
 
             Drain(worker);
-            Interlocked.Decrement(ref _busy);
         }
     }
 
@@ -124,49 +116,51 @@ internal sealed unsafe class CpuThreads : IDisposable
             Thread.SpinWait(20);
         }
 
-        while (true)
+        lock (_wake)
         {
-            // Announce the sleep before the last look, so that a job started in between wakes us.
+            // Announce the sleep before the last look: either we see the new generation, or its starter sees us and wakes everybody.
             Interlocked.Increment(ref _sleeping);
-            var generation = Volatile.Read(ref _generation);
-            if (generation != seen)
+            int generation;
+            while ((generation = Volatile.Read(ref _generation)) == seen)
             {
-                // Either we take the announcement back, or the starter already took it and a token waits for whoever sleeps next.
-                int sleeping;
-                while ((sleeping = Volatile.Read(ref _sleeping)) > 0)
-                {
-                    if (Interlocked.CompareExchange(ref _sleeping, sleeping - 1, sleeping) == sleeping)
-                    {
-                        break;
-                    }
-                }
-
-                return generation;
+                Monitor.Wait(_wake);
             }
 
-            _wake.Wait();
-            generation = Volatile.Read(ref _generation);
-            if (generation != seen)
+            Interlocked.Decrement(ref _sleeping);
+            return generation;
+        }
+    }
+
+    private void StartGeneration()
+    {
+        Interlocked.Increment(ref _generation);
+        if (Volatile.Read(ref _sleeping) > 0)
+        {
+            lock (_wake)
             {
-                return generation;
+                Monitor.PulseAll(_wake);
             }
         }
     }
 
+    // A claim holds the job: body, state and number of tasks stay until its task is counted as finished.
     private void Drain(int worker)
     {
-        try
+        int left;
+        while (Volatile.Read(ref _unclaimed) > 0 && (left = Interlocked.Decrement(ref _unclaimed)) >= 0)
         {
-            int task;
-            while ((task = Interlocked.Increment(ref _next) - 1) < _tasks)
+            var finished = 1;
+            try
             {
-                _body(_state, task, worker);
+                _body(_state, _tasks - 1 - left, worker);
             }
-        }
-        catch (Exception failure)
-        {
-            Interlocked.CompareExchange(ref _failure, failure, null);
-            Interlocked.Exchange(ref _next, _tasks);
+            catch (Exception failure)
+            {
+                Interlocked.CompareExchange(ref _failure, failure, null);
+                finished += Math.Max(0, Interlocked.Exchange(ref _unclaimed, 0));
+            }
+
+            Interlocked.Add(ref _finished, finished);
         }
     }
 }
