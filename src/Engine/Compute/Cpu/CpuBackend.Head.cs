@@ -10,6 +10,11 @@ public sealed unsafe partial class CpuBackend
     /// <inheritdoc/>
     protected override void LogProbCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<int> options, HeadResult result)
     {
+        foreach (var option in new ReadOnlySpan<int>((int*)options.Address, options.Length))
+        {
+            CheckToken(option, head.Weight.Rows);
+        }
+
         var job = new HeadJob
         {
             Targets = (LogProbRow*)rows.Address,
@@ -137,11 +142,7 @@ public sealed unsafe partial class CpuBackend
         ref var job = ref *(HeadJob*)state;
         var logits = job.Logits + ((long)r * job.Vocabulary);
         var target = job.Targets[r].Target;
-        if ((uint)target >= (uint)job.Vocabulary)
-        {
-            throw new ArgumentOutOfRangeException(nameof(state), $"LogProb: token {target} of {job.Vocabulary} was asked for.");
-        }
-
+        CheckToken(target, job.Vocabulary);
         var (logSumExp, entropy) = SoftMax(logits, job.Vocabulary, job.Targets[r].Temperature);
         job.LogProb[r] = logits[target] - logSumExp;
         job.Entropy[r] = entropy;
@@ -164,6 +165,14 @@ public sealed unsafe partial class CpuBackend
         job.Tokens[r] = token;
         job.LogProb[r] = logits[token] - logSumExp;
         job.Entropy[r] = entropy;
+    }
+
+    private static void CheckToken(int token, int vocabulary)
+    {
+        if ((uint)token >= (uint)vocabulary)
+        {
+            throw new ArgumentOutOfRangeException(nameof(token), $"LogProb: token {token} of {vocabulary} was asked for.");
+        }
     }
 
     // The soft-max's gradient, in place of the logits: (1[token = target] − p) · dlogp / temperature.
@@ -227,6 +236,11 @@ public sealed unsafe partial class CpuBackend
         }
 
         var log = MathF.Log(sum);
+        if (!float.IsFinite(max + log))
+        {
+            throw new InvalidOperationException("The model's output is not a number: its weights or its adapter have diverged. Lower the learning rate, or go back to an earlier checkpoint.");
+        }
+
         return (max + log, log - (weight / sum));
     }
 
