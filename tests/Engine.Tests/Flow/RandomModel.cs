@@ -1,6 +1,8 @@
 using System.Text.Json;
 using LrIad.Engine.Compute;
+using LrIad.Engine.Learn;
 using LrIad.Engine.Model;
+using LrIad.Engine.Rollout;
 
 namespace LrIad.Engine.Tests.Flow;
 
@@ -45,6 +47,35 @@ internal sealed class RandomModel
     public string Folder { get; }
 
     public IReadOnlyDictionary<string, (int[] Shape, float[] Values)> Weights => _weights;
+
+    /// <summary>A random prompt with an image in its middle, at random positions on the three axes, and completions of these lengths.</summary>
+    public Group Group(int promptLength, uint firstSample, params int[] completionLengths)
+    {
+        const int imageTokens = 6;
+        var ids = Tokens(promptLength + imageTokens);
+        var positions = ids.Select((_, i) => (_random.Next(40), _random.Next(40), _random.Next(40))).ToArray();
+        for (var f = 0; f < imageTokens; f++)
+        {
+            ids[f + (promptLength / 2)] = -f - 1;
+        }
+
+        var features = Enumerable.Range(0, imageTokens * Text.Hidden).Select(_ => (float)((_random.NextDouble() * 2) - 1)).ToArray();
+        var prompt = new EncodedPrompt(ids, positions, 41, features);
+        return new Group(
+            prompt, [.. completionLengths.Select((length, i) => new Completion(firstSample + (uint)i, Tokens(length), new float[length], new float[length], true))], null);
+
+        int[] Tokens(int count) => [.. Enumerable.Range(0, count).Select(_ => _random.Next(Text.Vocabulary))];
+    }
+
+    /// <summary>Random factors of an adapter, none of them zero.</summary>
+    public LayerFactors[] Factors(AdapterShape shape)
+    {
+        float[] Uniform(int count, double bound) => [.. Enumerable.Range(0, count).Select(_ => (float)((_random.NextDouble() - 0.5) * 2 * bound))];
+        var bound = 1 / Math.Sqrt(shape.Hidden);
+        return [.. Enumerable.Range(0, shape.Layers).Select(_ => new LayerFactors(
+            Uniform(shape.Rank * shape.Hidden, bound), Uniform(shape.QueryOutputs * shape.Rank, 0.5),
+            Uniform(shape.Rank * shape.Hidden, bound), Uniform(shape.ValueOutputs * shape.Rank, 0.5)))];
+    }
 
     // The smallest vision encoder that loads; the tests here give image features themselves.
     private void Vision()
