@@ -47,6 +47,20 @@ internal readonly struct JsonFields(string file, string path, JsonElement elemen
 
     public string Text(string name, string otherwise) => !Has(name) ? otherwise : element.GetProperty(name).ValueKind == JsonValueKind.String ? element.GetProperty(name).GetString()! : throw Bad(name, "a string");
 
+    public bool IsText(string name) => Has(name) && element.GetProperty(name).ValueKind == JsonValueKind.String;
+
+    /// <summary>A string or a list of strings.</summary>
+    public string[] Texts(string name)
+    {
+        var value = Has(name) ? element.GetProperty(name) : default;
+        return value.ValueKind switch
+        {
+            JsonValueKind.String => [value.GetString()!],
+            JsonValueKind.Array when value.EnumerateArray().All(item => item.ValueKind == JsonValueKind.String) => [.. value.EnumerateArray().Select(item => item.GetString()!)],
+            _ => throw Bad(name, "a string or a list of strings"),
+        };
+    }
+
     public bool Flag(string name, bool otherwise) => !Has(name) ? otherwise : element.GetProperty(name).ValueKind switch
     {
         JsonValueKind.True => true,

@@ -18,13 +18,17 @@ public sealed record Adapter(IReadOnlyList<LayerFactors> Factors, double Scale, 
     private float[] Scaled(float[] values) => [.. values.Select(value => (float)(value * Scale))];
 }
 
-/// <summary>Reads and writes PEFT adapter folders: adapter_config.json and adapter_model.safetensors.</summary>
+/// <summary>
+/// Reads and writes PEFT adapter folders: adapter_config.json and adapter_model.safetensors. What PEFT knows no field for lies beside them in lriad.json,
+/// because many of its versions refuse a configuration with an unknown field.
+/// </summary>
 public static class AdapterFile
 {
     private const string Weights = "adapter_model.safetensors";
     private const string Settings = "adapter_config.json";
     private const string Prefix = "base_model.model.model.language_model.layers.";
-    private const string MaxPixelsField = "lriad_max_pixels";
+    private const string Extras = "lriad.json";
+    private const string MaxPixelsField = "max_pixels";
 
     /// <summary>Reads an adapter for a model.</summary>
     /// <exception cref="InputException">A file is missing or broken, or a key, target or shape does not fit the model: an adapter that silently does nothing is worse than none.</exception>
@@ -40,14 +44,14 @@ public static class AdapterFile
         var settings = json.Root;
         var rank = settings.Count("r");
         CheckSettings(settingsFile, settings);
-        var alpha = settings.Number("lora_alpha", rank);
+        var alpha = settings.Number("lora_alpha", 8);
         var scale = settings.Flag("use_rslora", false) ? alpha / Math.Sqrt(rank) : alpha / rank;
         var shape = AdapterWeights.ShapeFor(geometry, rank);
         using var weights = SafeTensors.Open(Path.Combine(folder, Weights));
-        return new Adapter(ReadFactors(weights, shape), scale, rank, settings.Has(MaxPixelsField) ? settings.Count(MaxPixelsField) : null);
+        return new Adapter(ReadFactors(weights, shape), scale, rank, ReadMaxPixels(Path.Combine(folder, Extras)));
     }
 
-    /// <summary>Writes the two files of an adapter into an existing folder.</summary>
+    /// <summary>Writes the files of an adapter into an existing folder.</summary>
     /// <param name="folder">Where.</param>
     /// <param name="parameters">The four matrices of each layer, B unscaled.</param>
     /// <param name="shape">Their sizes.</param>
@@ -79,9 +83,9 @@ public static class AdapterFile
             ["modules_to_save"] = null,
             ["use_dora"] = false,
             ["use_rslora"] = false,
-            [MaxPixelsField] = maxPixels,
         };
         write(Path.Combine(folder, Settings), stream => JsonSerializer.Serialize(stream, settings, Indented));
+        write(Path.Combine(folder, Extras), stream => JsonSerializer.Serialize(stream, new Dictionary<string, int> { [MaxPixelsField] = maxPixels }, Indented));
     }
 
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
@@ -112,6 +116,31 @@ public static class AdapterFile
                 throw new InputException($"{file}: {field} is not supported; rank and alpha must be the same for every layer.");
             }
         }
+
+        // Names; an expression (one with other characters) is judged by the weights it led to.
+        var targets = settings.Has("target_modules") ? settings.Texts("target_modules") : [];
+        var other = targets.FirstOrDefault(target => target.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '.') && target.Split('.')[^1] is not ("q_proj" or "v_proj"));
+        if (other is not null)
+        {
+            throw new InputException($"{file}: target_modules names {other}; only q_proj and v_proj of the language model can be adapted.");
+        }
+
+        // Both change what is computed without leaving a trace in the weights.
+        if (settings.Has("alora_invocation_tokens") || (settings.IsText("init_lora_weights") && settings.Text("init_lora_weights", "") is not ("gaussian" or "orthogonal" or "eva")))
+        {
+            throw new InputException($"{file}: activated LoRA and initialisations that change the base model (PiSSA, OLoRA, CorDA, LoftQ) are not supported.");
+        }
+    }
+
+    private static int? ReadMaxPixels(string file)
+    {
+        if (!File.Exists(file))
+        {
+            return null;
+        }
+
+        using var json = JsonFile.Open(file);
+        return json.Root.Has(MaxPixelsField) ? json.Root.Count(MaxPixelsField) : null;
     }
 
     private static LayerFactors[] ReadFactors(SafeTensors weights, AdapterShape shape)
@@ -132,9 +161,13 @@ public static class AdapterFile
 
                 unread.Remove(name);
                 var found = weights.Shape(name);
-                return found.SequenceEqual([rows, columns])
-                    ? weights.Read(name)
-                    : throw new InputException($"{weights.File}: {name} has shape [{string.Join(", ", found)}]; the model asks for [{rows}, {columns}].");
+                if (!found.SequenceEqual([rows, columns]))
+                {
+                    throw new InputException($"{weights.File}: {name} has shape [{string.Join(", ", found)}]; the model asks for [{rows}, {columns}].");
+                }
+
+                var values = weights.Read(name);
+                return Array.TrueForAll(values, float.IsFinite) ? values : throw new InputException($"{weights.File}: {name} holds values that are not finite.");
             }
 
             layers[i] = new LayerFactors(

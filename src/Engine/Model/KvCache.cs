@@ -75,12 +75,19 @@ public sealed class KvSegment : IDisposable
 {
     private readonly KvCache _cache;
     private readonly List<int> _blocks = [];
+    private bool _forked;
     private bool _disposed;
 
     internal KvSegment(KvCache cache, KvSegment? parent)
     {
         _cache = cache;
         Parent = parent;
+        if (parent is not null)
+        {
+            ObjectDisposedException.ThrowIf(parent._disposed, parent);
+            parent._forked = true;
+        }
+
         for (var ancestor = parent; ancestor is not null; ancestor = ancestor.Parent)
         {
             foreach (var block in ancestor._blocks)
@@ -100,9 +107,15 @@ public sealed class KvSegment : IDisposable
     public IReadOnlyList<int> Blocks => _blocks;
 
     /// <summary>Takes a slot for one more token.</summary>
+    /// <exception cref="InvalidOperationException">The cache is full, or the segment has been forked: its children would see the token too.</exception>
     public int Append()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_forked)
+        {
+            throw new InvalidOperationException("A segment that has been forked cannot grow.");
+        }
+
         if (Length % KvLayer.BlockSize == 0)
         {
             _blocks.Add(_cache.Take());
@@ -113,7 +126,7 @@ public sealed class KvSegment : IDisposable
         return slot;
     }
 
-    /// <summary>A child: it keeps all blocks so far alive, even after this segment is disposed.</summary>
+    /// <summary>A child: it keeps all blocks so far alive, even after this segment is disposed. From now on this segment cannot grow.</summary>
     public KvSegment Fork() => _cache.NewSegment(this);
 
     /// <summary>Gives back its hold on its own and its ancestors' blocks.</summary>

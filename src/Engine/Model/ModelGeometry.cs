@@ -64,6 +64,9 @@ public sealed record VisionGeometry
     /// <summary>Colour channels.</summary>
     public required int Channels { get; init; }
 
+    /// <summary>Base of the rotary frequencies.</summary>
+    public double RopeTheta { get; init; } = 10_000;
+
     /// <summary>Columns of a head.</summary>
     public int HeadDim => EmbedDim / Heads;
 
@@ -106,6 +109,7 @@ public sealed record ModelGeometry
         var vision = root.Object("vision_config");
         var (hidden, heads) = (text.Count("hidden_size"), text.Count("num_attention_heads"));
         var embed = vision.Count("embed_dim", 1280);
+        CheckSupported(file, text, rope, vision);
         var geometry = new ModelGeometry
         {
             Text = new TextGeometry
@@ -114,7 +118,7 @@ public sealed record ModelGeometry
                 Layers = text.Count("num_hidden_layers"),
                 Heads = heads,
                 KeyValueHeads = text.Count("num_key_value_heads", heads),
-                HeadDim = text.Count("head_dim", hidden / heads),
+                HeadDim = text.Count("head_dim", hidden % heads == 0 ? hidden / heads : null),
                 Intermediate = text.Count("intermediate_size"),
                 Vocabulary = text.Count("vocab_size"),
                 NormEpsilon = (float)text.Number("rms_norm_eps", 1e-6),
@@ -127,11 +131,12 @@ public sealed record ModelGeometry
                 EmbedDim = embed,
                 Depth = vision.Count("depth", 32),
                 Heads = vision.Count("num_heads", 16),
-                Intermediate = checked((int)(embed * vision.Number("mlp_ratio", 4))),
+                Intermediate = (int)Math.Clamp(embed * vision.Number("mlp_ratio", 4), 0, int.MaxValue),
                 PatchSize = vision.Count("patch_size", vision.Count("spatial_patch_size", 14)),
                 TemporalPatchSize = vision.Count("temporal_patch_size", 2),
                 MergeSize = vision.Count("spatial_merge_size", 2),
                 Channels = vision.Count("in_channels", vision.Count("in_chans", 3)),
+                RopeTheta = vision.Has("rope_parameters") ? vision.Object("rope_parameters").Number("rope_theta", 10_000) : 10_000,
             },
             ImageTokenId = root.Count("image_token_id"),
             VisionStartTokenId = root.Count("vision_start_token_id"),
@@ -141,14 +146,38 @@ public sealed record ModelGeometry
         return geometry;
     }
 
+    // What would otherwise load and silently compute something else.
+    private static void CheckSupported(string file, JsonFields text, JsonFields rope, JsonFields vision)
+    {
+        Only("hidden_act", text.Text("hidden_act", "silu"), "silu");
+        Only("vision_config.hidden_act", vision.Text("hidden_act", "quick_gelu"), "quick_gelu");
+        Only("rope type", rope.Text("rope_type", "default"), "default", "mrope");
+        Only("rope type", rope.Text("type", "mrope"), "default", "mrope");
+        Only("use_sliding_window", text.Flag("use_sliding_window", false) ? "true" : "false", "false");
+
+        void Only(string name, string found, params string[] supported)
+        {
+            if (!supported.Contains(found))
+            {
+                throw new InputException($"{file}: {name} is {found}; only {string.Join(" or ", supported)} is supported.");
+            }
+        }
+    }
+
     private void Check(string file)
     {
+        const int Widest = 1 << 20;
         var (text, vision) = (Text, Vision);
         Require(text.Heads % text.KeyValueHeads == 0, $"{text.Heads} query heads cannot share {text.KeyValueHeads} key-value heads");
         Require(text.HeadDim % 2 == 0, $"head_dim {text.HeadDim} is odd");
-        Require(text.MRopeSection.Length == 3 && text.MRopeSection.Sum() == text.HeadDim / 2, $"mrope_section [{string.Join(", ", text.MRopeSection)}] does not fill {text.HeadDim / 2} frequencies");
+        Require((long)text.Heads * text.HeadDim <= Widest, $"{text.Heads} heads of {text.HeadDim} columns are more than any Qwen2-VL has");
+        Require(text.MRopeSection.Length == 3 && text.MRopeSection.Sum(size => (long)size) == text.HeadDim / 2, $"mrope_section [{string.Join(", ", text.MRopeSection)}] does not fill {text.HeadDim / 2} frequencies");
+        Require(text.NormEpsilon > 0 && text.RopeTheta > 0 && vision.RopeTheta > 0, "rms_norm_eps and rope_theta must be positive");
         Require(vision.EmbedDim % vision.Heads == 0 && vision.HeadDim % 4 == 0, $"{vision.Heads} vision heads do not divide {vision.EmbedDim} columns into multiples of 4");
+        Require(vision.EmbedDim <= Widest && vision.Intermediate is > 0 and <= Widest, $"embed_dim {vision.EmbedDim} with this mlp_ratio is not a width any Qwen2-VL has");
         Require(vision.MergeSize == 2, $"spatial_merge_size is {vision.MergeSize}; only 2 is supported");
+        Require(vision.Channels == 3, $"in_channels is {vision.Channels}; only 3 (red, green, blue) is supported");
+        Require((long)vision.PatchSize * vision.PatchSize * vision.TemporalPatchSize <= Widest, $"patches of {vision.TemporalPatchSize} x {vision.PatchSize} x {vision.PatchSize} are larger than any Qwen2-VL has");
         Require(ImageTokenId < text.Vocabulary, $"image_token_id {ImageTokenId} is outside the vocabulary of {text.Vocabulary}");
 
         void Require(bool holds, string otherwise)

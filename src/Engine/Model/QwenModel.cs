@@ -1,5 +1,6 @@
 using LrIad.Engine.Compute;
 using LrIad.Engine.Data;
+using LrIad.Engine.Text;
 
 namespace LrIad.Engine.Model;
 
@@ -21,6 +22,7 @@ public sealed class QwenModel : IDisposable
         TokenizerFile = RequiredFile(folder, "tokenizer.json");
         Preprocessor = PreprocessorSettings.Parse(RequiredFile(folder, "preprocessor_config.json"));
         EndTokens = ReadEndTokens(folder, Geometry);
+        CheckPatches(folder);
         _files = WeightFiles.Open(folder, backend);
         try
         {
@@ -29,8 +31,8 @@ public sealed class QwenModel : IDisposable
             Embedding = _files.Get(language + "embed_tokens.weight", text.Vocabulary, text.Hidden);
             Layers = [.. Enumerable.Range(0, text.Layers).Select(i => ReadDecoderLayer($"{language}layers.{i}.", text))];
             var head = text.TiedHead ? Embedding : _files.Get("lm_head.weight", text.Vocabulary, text.Hidden);
-            Head = new HeadWeights(new Norm(NormKind.RootMeanSquare, _files.Get(language + "norm.weight", 1, text.Hidden), default, text.NormEpsilon), head);
-            PatchEmbedding = _files.Get(visual + "patch_embed.proj.weight", vision.EmbedDim, vision.PatchValues);
+            Head = new HeadWeights(new Norm(NormKind.RootMeanSquare, _files.Get(language + "norm.weight", text.Hidden), default, text.NormEpsilon), head);
+            PatchEmbedding = _files.Get(visual + "patch_embed.proj.weight", vision.EmbedDim, vision.Channels, vision.TemporalPatchSize, vision.PatchSize, vision.PatchSize);
             VisionLayers = [.. Enumerable.Range(0, vision.Depth).Select(i => ReadVisionLayer($"{visual}blocks.{i}.", vision))];
             var merged = vision.EmbedDim * vision.MergeSize * vision.MergeSize;
             Merger = new MergerWeights(
@@ -102,19 +104,37 @@ public sealed class QwenModel : IDisposable
         return File.Exists(file) ? file : throw new InputException($"The model folder {folder} has no {name}. A Qwen2-VL folder as published has config.json, tokenizer.json, preprocessor_config.json and *.safetensors.");
     }
 
+    // generation_config.json, else config.json, else the token that ends a turn.
     private static int[] ReadEndTokens(string folder, ModelGeometry geometry)
     {
         var file = Path.Combine(folder, "generation_config.json");
+        var tokens = geometry.EndTokens;
         if (File.Exists(file))
         {
             using var json = JsonFile.Open(file);
-            if (json.Root.Has("eos_token_id"))
-            {
-                return json.Root.Counts("eos_token_id");
-            }
+            tokens = json.Root.Has("eos_token_id") && json.Root.Counts("eos_token_id") is { Length: > 0 } named ? named : tokens;
         }
 
-        return geometry.EndTokens.Length > 0 ? geometry.EndTokens : throw new InputException($"Neither generation_config.json nor config.json in {folder} names an eos_token_id.");
+        if (tokens.Length == 0)
+        {
+            tokens = Tokenizer.Load(Path.Combine(folder, "tokenizer.json")).TokenId("<|im_end|>") is { } end
+                ? [end]
+                : throw new InputException($"{folder}: neither generation_config.json nor config.json names an eos_token_id, and the tokenizer has no <|im_end|>.");
+        }
+
+        return tokens.All(token => token < geometry.Text.Vocabulary)
+            ? tokens
+            : throw new InputException($"{folder}: eos_token_id [{string.Join(", ", tokens)}] is outside the vocabulary of {geometry.Text.Vocabulary}.");
+    }
+
+    private void CheckPatches(string folder)
+    {
+        var (vision, images) = (Geometry.Vision, Preprocessor);
+        if ((images.PatchSize, images.TemporalPatchSize, images.MergeSize) != (vision.PatchSize, vision.TemporalPatchSize, vision.MergeSize))
+        {
+            throw new InputException(
+                $"{folder}: preprocessor_config.json cuts patches of {images.TemporalPatchSize} x {images.PatchSize} x {images.PatchSize} merged by {images.MergeSize}; config.json asks for {vision.TemporalPatchSize} x {vision.PatchSize} x {vision.PatchSize} merged by {vision.MergeSize}.");
+        }
     }
 
     private DecoderLayer ReadDecoderLayer(string prefix, TextGeometry text)
@@ -141,12 +161,12 @@ public sealed class QwenModel : IDisposable
         return new VisionLayer(new QkvWeights(LayerNorm(prefix + "norm1", width), Third(0), Third(1), Third(2)), Product(prefix + "attn.proj", width, width), feedForward);
     }
 
-    private Norm RmsNorm(string name, TextGeometry text) => new(NormKind.RootMeanSquare, _files.Get(name + ".weight", 1, text.Hidden), default, text.NormEpsilon);
+    private Norm RmsNorm(string name, TextGeometry text) => new(NormKind.RootMeanSquare, _files.Get(name + ".weight", text.Hidden), default, text.NormEpsilon);
 
-    private Norm LayerNorm(string name, int width) => new(NormKind.Layer, _files.Get(name + ".weight", 1, width), _files.Get(name + ".bias", 1, width), 1e-6f);
+    private Norm LayerNorm(string name, int width) => new(NormKind.Layer, _files.Get(name + ".weight", width), _files.Get(name + ".bias", width), 1e-6f);
 
     private Linear Product(string name, int outputs, int inputs, bool bias = true) =>
-        new(_files.Get(name + ".weight", outputs, inputs), bias ? _files.Get(name + ".bias", 1, outputs) : default);
+        new(_files.Get(name + ".weight", outputs, inputs), bias ? _files.Get(name + ".bias", outputs) : default);
 
     private static Rotary MakeDecoderRotary(TextGeometry text)
     {
@@ -159,7 +179,7 @@ public sealed class QwenModel : IDisposable
     {
         var (half, quarter) = (vision.HeadDim / 2, vision.HeadDim / 4);
         return new Rotary(
-            vision.HeadDim, [.. Enumerable.Range(0, half).Select(i => i < quarter ? 1 : 2)], [.. Enumerable.Range(0, half).Select(i => InverseFrequency(10000, 2 * (i % quarter), half))]);
+            vision.HeadDim, [.. Enumerable.Range(0, half).Select(i => i < quarter ? 1 : 2)], [.. Enumerable.Range(0, half).Select(i => InverseFrequency(vision.RopeTheta, 2 * (i % quarter), half))]);
     }
 
     // In float32 at every stage, as the reference computes it.

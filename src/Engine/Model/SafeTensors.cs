@@ -42,7 +42,7 @@ public sealed unsafe class SafeTensors : IDisposable
             throw Bad(file, $"it has {bytes} bytes, too few for a safetensors file");
         }
 
-        var storage = new MappedStorage(file, bytes);
+        var storage = Map(file, bytes);
         try
         {
             var headerBytes = BinaryPrimitives.ReadUInt64LittleEndian(new ReadOnlySpan<byte>((void*)storage.Address, 8));
@@ -67,63 +67,85 @@ public sealed unsafe class SafeTensors : IDisposable
     /// <summary>A tensor's shape.</summary>
     public IReadOnlyList<long> Shape(string name) => _entries[name].Shape;
 
-    /// <summary>
-    /// A view of a bfloat16 or float32 tensor where it lies in the file; a tensor of more than two dimensions is seen as [first, all others].
-    /// </summary>
+    /// <summary>Whether a tensor is bfloat16, and so can be used where it lies.</summary>
+    public bool IsBFloat16(string name) => _entries[name].Type == "BF16";
+
+    /// <summary>A view of a bfloat16 tensor where it lies in the file: a vector is one row, more than two dimensions are seen as [first, all others].</summary>
     public Tensor View(string name)
     {
         var entry = _entries[name];
         var rows = entry.Shape.Length <= 1 ? 1 : entry.Shape[0];
-        var columns = rows == 0 ? 0 : entry.Shape.Aggregate(1L, (product, size) => product * size) / rows;
-        var type = entry.Type switch
-        {
-            "BF16" => ElementType.BFloat16,
-            "F32" => ElementType.Float32,
-            _ => throw Bad(File, $"tensor {name} is {entry.Type}; BF16 or F32 is needed"),
-        };
-        return new Tensor(_storage, entry.Begin, type, checked((int)rows), checked((int)columns));
+        var columns = rows == 0 ? 0 : entry.Elements / rows;
+        return rows <= int.MaxValue && columns <= int.MaxValue && IsBFloat16(name)
+            ? new Tensor(_storage, entry.Begin, ElementType.BFloat16, (int)rows, (int)columns)
+            : throw Bad(File, $"tensor {name} is {entry.Type} of shape [{string.Join(", ", entry.Shape)}]; a BF16 matrix is needed");
     }
 
     /// <summary>A copy of a float tensor (BF16, F16 or F32) as float32.</summary>
     public float[] Read(string name)
     {
         var entry = _entries[name];
-        var count = checked((int)entry.Shape.Aggregate(1L, (product, size) => product * size));
-        var values = new float[count];
+        if (entry.Elements > Array.MaxLength)
+        {
+            throw Bad(File, $"tensor {name} of shape [{string.Join(", ", entry.Shape)}] is too large to copy");
+        }
+
+        var values = new float[entry.Elements];
+        Read(name, 0, values);
+        return values;
+    }
+
+    /// <summary>Copies values of a float tensor (BF16, F16 or F32) from element <paramref name="first"/> on.</summary>
+    public void Read(string name, long first, Span<float> values)
+    {
+        var entry = _entries[name];
+        ArgumentOutOfRangeException.ThrowIfNegative(first);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(first + values.Length, entry.Elements);
         var from = (byte*)_storage.Address + entry.Begin;
         switch (entry.Type)
         {
             case "F32":
-                new ReadOnlySpan<byte>(from, count * 4).CopyTo(System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()));
+                new ReadOnlySpan<float>(from + (4 * first), values.Length).CopyTo(values);
                 break;
             case "BF16":
-                Numbers.FromBFloat16((ushort*)from, values);
+                Numbers.FromBFloat16((ushort*)from + first, values);
                 break;
             case "F16":
-                for (var i = 0; i < count; i++)
+                var halves = new ReadOnlySpan<Half>(from + (2 * first), values.Length);
+                for (var i = 0; i < values.Length; i++)
                 {
-                    values[i] = (float)BitConverter.UInt16BitsToHalf(BinaryPrimitives.ReadUInt16LittleEndian(new ReadOnlySpan<byte>(from + (2L * i), 2)));
+                    values[i] = (float)halves[i];
                 }
 
                 break;
             default:
                 throw Bad(File, $"tensor {name} is {entry.Type}; a float type is needed");
         }
-
-        return values;
     }
 
     /// <summary>A copy of an I64 tensor.</summary>
     public long[] ReadIntegers(string name)
     {
         var entry = _entries[name];
-        var values = new long[entry.Shape.Aggregate(1L, (product, size) => product * size)];
-        new ReadOnlySpan<byte>((byte*)_storage.Address + entry.Begin, values.Length * 8).CopyTo(System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()));
-        return values;
+        return entry.Type == "I64" && entry.Elements <= int.MaxValue
+            ? new ReadOnlySpan<long>((byte*)_storage.Address + entry.Begin, (int)entry.Elements).ToArray()
+            : throw Bad(File, $"tensor {name} is {entry.Type}; I64 is needed");
     }
 
     /// <inheritdoc/>
     public void Dispose() => _storage.Dispose();
+
+    private static MappedStorage Map(string file, long bytes)
+    {
+        try
+        {
+            return new MappedStorage(file, bytes);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException($"{file} cannot be read: {e.Message}", e);
+        }
+    }
 
     private static Dictionary<string, Entry> ReadHeader(string file, ReadOnlySpan<byte> header, long dataStart, long fileBytes)
     {
@@ -132,6 +154,11 @@ public sealed unsafe class SafeTensors : IDisposable
         {
             var reader = new Utf8JsonReader(header);
             using var document = JsonDocument.ParseValue(ref reader);
+            if (reader.Read())
+            {
+                throw Bad(file, "its header goes on after the JSON object");
+            }
+
             foreach (var property in document.RootElement.EnumerateObject())
             {
                 if (property.Name == "__metadata__")
@@ -194,13 +221,13 @@ public sealed unsafe class SafeTensors : IDisposable
         }
 
         return elements * elementBytes == offsets[1] - offsets[0]
-            ? new Entry(type, shape, dataStart + offsets[0], dataStart + offsets[1])
+            ? new Entry(type, shape, elements, dataStart + offsets[0], dataStart + offsets[1])
             : throw Bad(file, $"tensor {property.Name} of shape [{string.Join(", ", shape)}] and type {type} cannot have {offsets[1] - offsets[0]:N0} bytes");
     }
 
     private static InputException Bad(string file, string what) => new($"{file} cannot be read: {what}.");
 
-    private sealed record Entry(string Type, long[] Shape, long Begin, long End);
+    private sealed record Entry(string Type, long[] Shape, long Elements, long Begin, long End);
 
     private sealed class MappedStorage : Storage
     {

@@ -44,28 +44,20 @@ internal sealed class WeightFiles : IDisposable
         return found[..^names[^1].Length];
     }
 
-    /// <summary>A weight of a given shape, in the backend's memory, bfloat16.</summary>
-    public Tensor Get(string name, int rows, int columns)
+    /// <summary>A weight of a given shape, in the backend's memory, bfloat16: a vector as one row, more than two dimensions as [first, all others].</summary>
+    public Tensor Get(string name, params int[] shape)
     {
         if (!_where.TryGetValue(name, out var file))
         {
-            throw new InputException($"{_folder}: tensor {name} is missing from the safetensors files.");
+            throw new InputException($"{_folder}: tensor {name} is missing from the safetensors files; config.json asks for it with shape [{string.Join(", ", shape)}].");
         }
 
-        var view = file.View(name);
-        if (view.Length != (long)rows * columns || (rows > 1 && view.Rows != rows))
+        if (!file.Shape(name).SequenceEqual(shape.Select(size => (long)size)))
         {
-            throw new InputException($"{file.File}: tensor {name} has shape [{string.Join(", ", file.Shape(name))}]; config.json asks for {(rows == 1 ? $"[{columns}]" : $"[{rows}, {columns}]")}.");
+            throw new InputException($"{file.File}: tensor {name} has shape [{string.Join(", ", file.Shape(name))}]; config.json asks for [{string.Join(", ", shape)}].");
         }
 
-        if (view.Type == ElementType.Float32)
-        {
-            var rounded = _converted.Allocate(ElementType.BFloat16, rows, columns);
-            _backend.Upload(file.Read(name), rounded);
-            return rounded;
-        }
-
-        return _backend.Import(view.Reshape(rows, columns));
+        return file.IsBFloat16(name) ? _backend.Import(file.View(name)) : Round(file, name, shape);
     }
 
     public void Dispose()
@@ -74,12 +66,37 @@ internal sealed class WeightFiles : IDisposable
         _converted.Dispose();
     }
 
+    // Weights in float32 or float16 are kept a second time, rounded to bfloat16.
+    private Tensor Round(SafeTensors file, string name, int[] shape)
+    {
+        const int ValuesAtATime = 1 << 20;
+        var (rows, columns) = shape.Length == 1 ? (1, shape[0]) : (shape[0], shape[1..].Aggregate(1, (product, size) => product * size));
+        var rounded = _converted.Allocate(ElementType.BFloat16, rows, columns);
+        var rowsAtATime = Math.Max(1, ValuesAtATime / columns);
+        var buffer = new float[Math.Min(rows, rowsAtATime) * columns];
+        for (var row = 0; row < rows; row += rowsAtATime)
+        {
+            var part = rounded.Slice(row, Math.Min(rowsAtATime, rows - row));
+            var values = buffer.AsSpan(0, (int)part.Length);
+            file.Read(name, (long)row * columns, values);
+            _backend.Upload(values, part);
+        }
+
+        return rounded;
+    }
+
+    // As transformers chooses: one file before shards.
     private static IEnumerable<string> Shards(string folder)
     {
+        if (File.Exists(Path.Combine(folder, "model.safetensors")))
+        {
+            return ["model.safetensors"];
+        }
+
         var index = Path.Combine(folder, "model.safetensors.index.json");
         if (!File.Exists(index))
         {
-            return File.Exists(Path.Combine(folder, "model.safetensors")) ? ["model.safetensors"] : throw new InputException($"{folder} has neither model.safetensors nor model.safetensors.index.json.");
+            throw new InputException($"{folder} has neither model.safetensors nor model.safetensors.index.json.");
         }
 
         using var json = JsonFile.Open(index);
