@@ -1,4 +1,3 @@
-using BitMiracle.LibTiff.Classic;
 using SkiaSharp;
 
 namespace LrIad.Engine.Data;
@@ -34,10 +33,8 @@ public static class ImageFile
             throw new InputException($"{file} is empty.");
         }
 
-        return IsTiff(bytes) ? ReadTiff(file, bytes, maxPixels) : ReadWithSkia(file, bytes, maxPixels);
+        return TiffFile.Is(bytes) ? TiffFile.Read(file, bytes, maxPixels) : ReadWithSkia(file, bytes, maxPixels);
     }
-
-    private static bool IsTiff(byte[] bytes) => bytes is [0x49, 0x49, 0x2A, 0, ..] or [0x4D, 0x4D, 0, 0x2A, ..];
 
     private static RgbImage ReadWithSkia(string file, byte[] bytes, long maxPixels)
     {
@@ -84,7 +81,7 @@ public static class ImageFile
         return new RgbImage(width, height, rgb);
     }
 
-    private static void CheckSize(string file, long width, long height, long maxPixels)
+    internal static void CheckSize(string file, long width, long height, long maxPixels)
     {
         if (width <= 0 || height <= 0)
         {
@@ -94,74 +91,6 @@ public static class ImageFile
         if (width > maxPixels / height)
         {
             throw new InputException($"{file} is {width} × {height} pixels, more than the {maxPixels:N0} that are decoded.");
-        }
-    }
-
-    private static RgbImage ReadTiff(string file, byte[] bytes, long maxPixels)
-    {
-        using var stream = new MemoryStream(bytes);
-        using var tiff = Tiff.ClientOpen(file, "r", stream, new TiffStream()) ?? throw new InputException($"{file} is not a readable TIFF file.");
-        Tiff.SetErrorHandler(new SilentErrors());
-        int Field(TiffTag tag, int otherwise) => tiff.GetField(tag)?[0].ToInt() ?? otherwise;
-        var (width, height) = (Field(TiffTag.IMAGEWIDTH, 0), Field(TiffTag.IMAGELENGTH, 0));
-        CheckSize(file, width, height, maxPixels);
-        var (bits, samples, photometric) = (Field(TiffTag.BITSPERSAMPLE, 1), Field(TiffTag.SAMPLESPERPIXEL, 1), (Photometric)Field(TiffTag.PHOTOMETRIC, 1));
-        var planar = (PlanarConfig)Field(TiffTag.PLANARCONFIG, (int)PlanarConfig.CONTIG);
-        if (bits == 16 && !tiff.IsTiled() && planar == PlanarConfig.CONTIG && photometric is Photometric.RGB or Photometric.MINISBLACK)
-        {
-            return ReadTiff16(file, tiff, width, height, samples);
-        }
-
-        var raster = new int[(long)width * height];
-        if (!tiff.ReadRGBAImageOriented(width, height, raster, Orientation.TOPLEFT, stopOnError: true))
-        {
-            throw new InputException($"{file} is truncated or damaged.");
-        }
-
-        var rgb = new byte[(long)width * height * 3];
-        for (long i = 0; i < raster.LongLength; i++)
-        {
-            rgb[3 * i] = (byte)Tiff.GetR(raster[i]);
-            rgb[(3 * i) + 1] = (byte)Tiff.GetG(raster[i]);
-            rgb[(3 * i) + 2] = (byte)Tiff.GetB(raster[i]);
-        }
-
-        return new RgbImage(width, height, rgb);
-    }
-
-    private static RgbImage ReadTiff16(string file, Tiff tiff, int width, int height, int samples)
-    {
-        var line = new byte[tiff.ScanlineSize()];
-        var rgb = new byte[(long)width * height * 3];
-        var high = BitConverter.IsLittleEndian ? 1 : 0;
-        for (var y = 0; y < height; y++)
-        {
-            if (!tiff.ReadScanline(line, y))
-            {
-                throw new InputException($"{file} is truncated or damaged at row {y}.");
-            }
-
-            for (var x = 0; x < width; x++)
-            {
-                for (var c = 0; c < 3; c++)
-                {
-                    var sample = (x * samples) + (samples >= 3 ? c : 0);
-                    rgb[((((long)y * width) + x) * 3) + c] = line[(2 * sample) + high];
-                }
-            }
-        }
-
-        return new RgbImage(width, height, rgb);
-    }
-
-    private sealed class SilentErrors : TiffErrorHandler
-    {
-        public override void WarningHandler(Tiff tif, string method, string format, params object[] args)
-        {
-        }
-
-        public override void ErrorHandler(Tiff tif, string method, string format, params object[] args)
-        {
         }
     }
 }

@@ -1,3 +1,6 @@
+using System.Numerics;
+using System.Runtime.Intrinsics;
+
 namespace LrIad.Engine.Data;
 
 /// <summary>
@@ -7,6 +10,7 @@ namespace LrIad.Engine.Data;
 public static class Resampler
 {
     private const int PrecisionBits = 32 - 8 - 2;
+    private const int Half = 1 << (PrecisionBits - 1);
     private const double Support = 2.0;
 
     /// <summary>The image at another size.</summary>
@@ -64,25 +68,32 @@ public static class Resampler
     {
         var (first, weights) = Coefficients(image.Width, width);
         var result = new byte[(long)width * image.Height * 3];
+
+        // A pixel's channels side by side in one vector; its fourth lane is not used.
+        var row = new Vector128<int>[image.Width];
         for (var y = 0; y < image.Height; y++)
         {
-            var row = image.Data.AsSpan(y * image.Width * 3, image.Width * 3);
+            var source = image.Data.AsSpan(y * image.Width * 3, image.Width * 3);
+            for (var x = 0; x < row.Length; x++)
+            {
+                row[x] = Vector128.Create(source[3 * x], source[(3 * x) + 1], source[(3 * x) + 2], 0);
+            }
+
             var target = result.AsSpan(y * width * 3, width * 3);
             for (var x = 0; x < width; x++)
             {
-                var (r, g, b) = (1 << (PrecisionBits - 1), 1 << (PrecisionBits - 1), 1 << (PrecisionBits - 1));
-                var at = first[x] * 3;
-                foreach (var weight in weights[x])
+                var taps = weights[x];
+                var pixels = row.AsSpan(first[x], taps.Length);
+                var sum = Vector128.Create(Half);
+                for (var j = 0; j < taps.Length; j++)
                 {
-                    r += row[at] * weight;
-                    g += row[at + 1] * weight;
-                    b += row[at + 2] * weight;
-                    at += 3;
+                    sum += pixels[j] * taps[j];
                 }
 
-                target[3 * x] = Clip(r);
-                target[(3 * x) + 1] = Clip(g);
-                target[(3 * x) + 2] = Clip(b);
+                sum = Vector128.Clamp(sum >> PrecisionBits, Vector128<int>.Zero, Vector128.Create(255));
+                target[3 * x] = (byte)sum[0];
+                target[(3 * x) + 1] = (byte)sum[1];
+                target[(3 * x) + 2] = (byte)sum[2];
             }
         }
 
@@ -94,28 +105,52 @@ public static class Resampler
         var (first, weights) = Coefficients(image.Height, height);
         var stride = image.Width * 3;
         var result = new byte[(long)stride * height];
-        var sums = new int[stride];
         for (var y = 0; y < height; y++)
         {
-            Array.Fill(sums, 1 << (PrecisionBits - 1));
-            for (var j = 0; j < weights[y].Length; j++)
+            var rows = image.Data.AsSpan(first[y] * stride, weights[y].Length * stride);
+            var target = result.AsSpan(y * stride, stride);
+            var i = 0;
+            for (; i <= stride - Vector<byte>.Count; i += Vector<byte>.Count)
             {
-                var row = image.Data.AsSpan((first[y] + j) * stride, stride);
-                var weight = weights[y][j];
-                for (var i = 0; i < sums.Length; i++)
-                {
-                    sums[i] += row[i] * weight;
-                }
+                Column(rows[i..], stride, weights[y]).CopyTo(target[i..]);
             }
 
-            for (var i = 0; i < sums.Length; i++)
+            for (; i < stride; i++)
             {
-                result[(y * stride) + i] = Clip(sums[i]);
+                var sum = Half;
+                for (var j = 0; j < weights[y].Length; j++)
+                {
+                    sum += rows[(j * stride) + i] * weights[y][j];
+                }
+
+                target[i] = (byte)Math.Clamp(sum >> PrecisionBits, 0, 255);
             }
         }
 
         return new RgbImage(image.Width, height, result);
     }
 
-    private static byte Clip(int sum) => (byte)Math.Clamp(sum >> PrecisionBits, 0, 255);
+    // As many bytes of a row as a vector holds: the weighted sum of those bytes of consecutive rows.
+    private static Vector<byte> Column(ReadOnlySpan<byte> rows, int stride, int[] weights)
+    {
+        var (a, b, c, d) = (new Vector<uint>(Half), new Vector<uint>(Half), new Vector<uint>(Half), new Vector<uint>(Half));
+        for (var j = 0; j < weights.Length; j++)
+        {
+            Vector.Widen(new Vector<byte>(rows[(j * stride)..]), out var low, out var high);
+            Vector.Widen(low, out var first, out var second);
+            Vector.Widen(high, out var third, out var fourth);
+
+            // Negative weights come out right modulo 2³².
+            var weight = (uint)weights[j];
+            a += first * weight;
+            b += second * weight;
+            c += third * weight;
+            d += fourth * weight;
+        }
+
+        return Vector.Narrow(Vector.Narrow(ToByte(a), ToByte(b)), Vector.Narrow(ToByte(c), ToByte(d)));
+    }
+
+    private static Vector<uint> ToByte(Vector<uint> sum) =>
+        Vector.AsVectorUInt32(Vector.Min(Vector.Max(Vector.AsVectorInt32(sum) >> PrecisionBits, Vector<int>.Zero), new Vector<int>(255)));
 }
