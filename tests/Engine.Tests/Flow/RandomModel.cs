@@ -81,7 +81,7 @@ internal sealed class RandomModel
     private void Vision()
     {
         const int width = 8;
-        Normal("visual.patch_embed.proj.weight", 0, 0.1, width, 3 * 2 * 14 * 14);
+        Normal("visual.patch_embed.proj.weight", 0, 0.1, width, 3, 2, 14, 14);
         foreach (var norm in new[] { "visual.blocks.0.norm1", "visual.blocks.0.norm2", "visual.merger.ln_q" })
         {
             Normal(norm + ".weight", 1, 0.1, width);

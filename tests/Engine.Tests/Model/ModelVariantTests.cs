@@ -122,7 +122,15 @@ internal sealed class ModelVariantTests
         var vision = ModelGeometry.Read(folder.File("config.json")).Vision;
         Assert.That(vision, Is.EqualTo(new VisionGeometry
         {
-            Depth = 32, EmbedDim = 1280, Heads = 16, Intermediate = 5120, PatchSize = 14, MergeSize = 2, TemporalPatchSize = 2, Channels = 3, RopeTheta = 10_000,
+            Depth = 32,
+            EmbedDim = 1280,
+            Heads = 16,
+            Intermediate = 5120,
+            PatchSize = 14,
+            MergeSize = 2,
+            TemporalPatchSize = 2,
+            Channels = 3,
+            RopeTheta = 10_000,
         }));
     }
 
