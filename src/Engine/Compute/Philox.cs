@@ -64,8 +64,14 @@ public static class Philox
         for (var i = 0; i < mask.Length; i += WordsAtATime)
         {
             Words32(dropout.Seed ^ DropoutStream, first + (uint)(i / 4), rowPosition, rowId, (uint)dropout.Step, words);
-            var count = Math.Min(WordsAtATime, mask.Length - i);
-            for (var j = 0; j < count; j++)
+            var j = 0;
+            for (; j < WordsAtATime && i + j + 8 <= mask.Length; j += 8)
+            {
+                var dropped = Vector256.LessThan(Vector256.Create<uint>(words.Slice(j, 8)), Vector256.Create(threshold));
+                Vector256.AndNot(Vector256.Create(kept), dropped.AsSingle()).CopyTo(mask.Slice(i + j, 8));
+            }
+
+            for (; j < WordsAtATime && i + j < mask.Length; j++)
             {
                 mask[i + j] = words[j] < threshold ? 0f : kept;
             }

@@ -163,6 +163,39 @@ internal sealed class HeadTests
         }
     }
 
+    [TestCase(0, 0.95f, 3f)]
+    [TestCase(300, 1f, 3f)]
+    [TestCase(40, 0.9f, 12f)]
+    [TestCase(0, 0.9999999f, 0.1f)]
+    [TestCase(5000, 0.5f, 30f)]
+    public void A_large_vocabulary_is_truncated_and_drawn_from_as_the_oracle_says(int topK, float topP, float spread)
+    {
+        const int draws = 20_000, bins = 10;
+        var c = new HeadCase(1, 32, 2003, NormKind.RootMeanSquare, ElementType.Float32, 15, spread);
+        using var device = new Device();
+        var (head, x) = c.On(device);
+        var expected = HeadOracle.Truncated(HeadOracle.LogSoftMax(c, Reference.Widen(c.X), 0, 1, out _), topK, topP);
+        var tokens = Sample(device, head, x, [.. Enumerable.Range(0, draws).Select(i => new SampleRow(0, 1f, topK, topP, 3, 4, (uint)i, 0))]).Token;
+
+        // Tokens by falling probability, cut into bins of about the same mass: from certain winners to the last that is kept.
+        var (bin, mass) = (new int[c.Vocabulary], new double[bins]);
+        var sum = 0.0;
+        foreach (var token in Enumerable.Range(0, c.Vocabulary).OrderByDescending(token => expected[token]))
+        {
+            bin[token] = Math.Min(bins - 1, (int)(sum * bins));
+            mass[bin[token]] += expected[token];
+            sum += expected[token];
+        }
+
+        var counts = tokens.CountBy(token => bin[token]).ToDictionary();
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(tokens.Where(token => expected[token] == 0), Is.Empty);
+            Assert.That(
+                mass.Select((share, i) => share == 0 ? 0 : Math.Pow(counts.GetValueOrDefault(i) - (draws * share), 2) / (draws * share)).Sum(), Is.LessThan(33.7), "9 degrees of freedom at most");
+        }
+    }
+
     [Test]
     public void Equal_logits_keep_the_lowest_ids()
     {

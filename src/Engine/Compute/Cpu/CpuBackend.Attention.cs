@@ -154,16 +154,14 @@ public sealed unsafe partial class CpuBackend
             {
                 var keys = Math.Min(Keys, largest - key);
                 var k = Block(job, job.Data, item, key, head);
-                MatMul.Block(job.MatMulScratch[worker], new Left(q + ((long)at * dim), dim), new Right(k, dim, true, false), default, scores + ((long)at * Keys), Keys, count * perRow, keys, dim);
+                AttentionBlock.Scores(job.MatMulScratch[worker], q + ((long)at * dim), k, scores + ((long)at * Keys), count * perRow, keys, dim);
                 for (var r = 0; r < count * perRow; r++)
                 {
                     var visible = Math.Clamp(Visible(item, first + (r / perRow)) - key, 0, keys);
-                    OnlineSoftMax(scores + ((long)(at + r) * Keys), visible, ref max[at + r], ref sum[at + r], o + ((long)(at + r) * dim), dim);
+                    AttentionBlock.OnlineSoftMax(scores + ((long)(at + r) * Keys), visible, ref max[at + r], ref sum[at + r], o + ((long)(at + r) * dim), dim);
                 }
 
-                var v = k + ((long)job.Heads * Keys * dim);
-                var target = o + ((long)at * dim);
-                MatMul.Block(job.MatMulScratch[worker], new Left(scores + ((long)at * Keys), Keys), new Right(v, dim, false, false), new Start(null, target, dim), target, dim, count * perRow, dim, keys);
+                AttentionBlock.AddValues(job.MatMulScratch[worker], scores + ((long)at * Keys), k + ((long)job.Heads * Keys * dim), o + ((long)at * dim), count * perRow, keys, dim);
             }
         }
 
@@ -171,12 +169,7 @@ public sealed unsafe partial class CpuBackend
         {
             var (row, column) = (tile.FirstRow + (r / perRow), (head * perRow) + (r % perRow));
             job.LogSumExp[((long)row * job.Columns / dim) + column] = max[r] + MathF.Log(sum[r]);
-            float* from = o + ((long)r * dim), to = job.O + ((long)row * job.Columns) + (column * dim);
-            var inverse = 1f / sum[r];
-            for (var i = 0; i < dim; i++)
-            {
-                to[i] = from[i] * inverse;
-            }
+            AttentionBlock.Scale(o + ((long)r * dim), 1f / sum[r], job.O + ((long)row * job.Columns) + (column * dim), dim);
         }
     }
 
@@ -191,55 +184,8 @@ public sealed unsafe partial class CpuBackend
         var width = job.QueryHeads * job.HeadDim;
         for (var r = 0; r < rows; r++)
         {
-            var source = from + ((long)(firstRow + r) * job.Columns) + (head * width);
-            for (var i = 0; i < width; i++)
-            {
-                *to++ = source[i] * scale;
-            }
+            AttentionBlock.Scale(from + ((long)(firstRow + r) * job.Columns) + (head * width), scale, to + ((long)r * width), width);
         }
-    }
-
-    // Scores become probabilities relative to the new maximum; what was summed before is scaled to it.
-    private static void OnlineSoftMax(float* scores, int visible, ref float max, ref float sum, float* o, int dim)
-    {
-        var lanes = Vector256.Create(float.NegativeInfinity);
-        for (var j = visible; j < Keys; j++)
-        {
-            scores[j] = float.NegativeInfinity;
-        }
-
-        for (var j = 0; j < Keys; j += 8)
-        {
-            lanes = Vector256.Max(lanes, Vector256.Load(scores + j));
-        }
-
-        var newMax = max;
-        for (var lane = 0; lane < 8; lane++)
-        {
-            newMax = MathF.Max(newMax, lanes[lane]);
-        }
-
-        var total = Vector256<float>.Zero;
-        for (var j = 0; j < Keys; j += 8)
-        {
-            var p = VectorMath.Exp(Vector256.Load(scores + j) - Vector256.Create(newMax));
-            p.Store(scores + j);
-            total += p;
-        }
-
-        if (newMax > max)
-        {
-            var rescale = VectorMath.Exp(max - newMax);
-            sum *= rescale;
-            for (var i = 0; i < dim; i++)
-            {
-                o[i] *= rescale;
-            }
-
-            max = newMax;
-        }
-
-        sum += Vector256.Sum(total);
     }
 
     private static void AttendBackwardTask(void* state, int task, int worker)
@@ -305,9 +251,9 @@ public sealed unsafe partial class CpuBackend
         for (var r = 0; r < rows; r++)
         {
             float* from = dq + ((long)r * dim), to = job.DQ + ((long)(firstRow + (r / perRow)) * job.Columns) + (((head * perRow) + (r % perRow)) * dim);
-            for (var i = 0; i < dim; i++)
+            for (var i = 0; i < dim; i += Eight(dim, i))
             {
-                to[i] = MathF.FusedMultiplyAdd(from[i], job.Scale, to[i]);
+                StoreUpTo8(Vector256.FusedMultiplyAdd(LoadUpTo8(from + i, dim - i), Vector256.Create(job.Scale), LoadUpTo8(to + i, dim - i)), to + i, dim - i);
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace LrIad.Engine.Compute.Cpu;
@@ -122,27 +123,32 @@ public sealed unsafe partial class CpuBackend
     private static int Eight(int columns, int i) => Math.Min(8, columns - i);
 
     // The last, short vector goes the same way as the others, so that an element's value does not depend on where it stands.
-    private static Vector256<float> LoadUpTo8(float* from, int count)
-    {
-        if (count >= 8)
-        {
-            return Vector256.Load(from);
-        }
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> LoadUpTo8(float* from, int count) => count >= 8 ? Vector256.Load(from) : LoadPart(from, count);
 
+    private static Vector256<float> LoadPart(float* from, int count)
+    {
         var buffer = stackalloc float[8];
         Vector256<float>.Zero.Store(buffer);
         new ReadOnlySpan<float>(from, count).CopyTo(new Span<float>(buffer, 8));
         return Vector256.Load(buffer);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void StoreUpTo8(Vector256<float> values, float* to, int count)
     {
         if (count >= 8)
         {
             values.Store(to);
-            return;
         }
+        else
+        {
+            StorePart(values, to, count);
+        }
+    }
 
+    private static void StorePart(Vector256<float> values, float* to, int count)
+    {
         var buffer = stackalloc float[8];
         values.Store(buffer);
         new ReadOnlySpan<float>(buffer, count).CopyTo(new Span<float>(to, count));

@@ -298,25 +298,17 @@ public sealed unsafe partial class CpuBackend
             return float.NegativeInfinity;
         }
 
-        var sorted = new Span<float>(buffer, vocabulary);
-        new ReadOnlySpan<float>(logits, vocabulary).CopyTo(sorted);
-        sorted.Sort();
-        sorted.Reverse();
-        var kept = topK > 0 ? Math.Min(topK, vocabulary) : vocabulary;
+        var sorted = MostLikely(logits, vocabulary, logSumExp, topK, topP, buffer);
+        var kept = topK > 0 ? Math.Min(topK, sorted.Length) : sorted.Length;
         if (topP < 1f)
         {
             // Probabilities of what top-k left add up to 1 again before top-p looks at them.
-            double total = 0;
-            for (var i = 0; i < kept; i++)
-            {
-                total += Math.Exp((double)sorted[i] - logSumExp);
-            }
-
+            var enough = topP * (topK > 0 ? Mass(sorted[..kept], logSumExp) : 1.0);
             double sum = 0;
             for (var i = 0; i < kept; i++)
             {
                 sum += Math.Exp((double)sorted[i] - logSumExp);
-                if (sum >= topP * total)
+                if (sum >= enough)
                 {
                     kept = i + 1;
                     break;
@@ -332,5 +324,61 @@ public sealed unsafe partial class CpuBackend
         }
 
         return floor;
+    }
+
+    /// <summary>
+    /// Logits of the most likely tokens in falling order: at least those that top-k, or else top-p, can leave. Few tokens hold nearly all probability as a
+    /// rule, so the bar starts high and is lowered until they are among them; sorting the whole vocabulary would cost more than the product that made it.
+    /// </summary>
+    private static Span<float> MostLikely(float* logits, int vocabulary, float logSumExp, int topK, float topP, float* buffer)
+    {
+        var found = default(Span<float>);
+        for (var bar = 4f; found.Length < vocabulary; bar += 2)
+        {
+            found = new Span<float>(buffer, bar > 32 ? All(logits, vocabulary, buffer) : Above(logits, vocabulary, logSumExp - bar, buffer));
+            if (topK > 0 ? found.Length >= topK : Mass(found, logSumExp) >= topP)
+            {
+                break;
+            }
+        }
+
+        found.Sort();
+        found.Reverse();
+        return found;
+    }
+
+    private static int All(float* logits, int vocabulary, float* buffer)
+    {
+        new ReadOnlySpan<float>(logits, vocabulary).CopyTo(new Span<float>(buffer, vocabulary));
+        return vocabulary;
+    }
+
+    private static int Above(float* logits, int vocabulary, float bar, float* buffer)
+    {
+        var count = 0;
+        for (var i = 0; i < vocabulary; i += Eight(vocabulary, i))
+        {
+            var some = Vector256.GreaterThanOrEqualAny(LoadUpTo8(logits + i, vocabulary - i), Vector256.Create(bar));
+            for (var j = i; some && j < Math.Min(i + 8, vocabulary); j++)
+            {
+                if (logits[j] >= bar)
+                {
+                    buffer[count++] = logits[j];
+                }
+            }
+        }
+
+        return count;
+    }
+
+    private static double Mass(ReadOnlySpan<float> logits, float logSumExp)
+    {
+        double mass = 0;
+        foreach (var logit in logits)
+        {
+            mass += Math.Exp((double)logit - logSumExp);
+        }
+
+        return mass;
     }
 }

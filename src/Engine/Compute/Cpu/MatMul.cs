@@ -160,7 +160,7 @@ internal static unsafe class MatMul
         var whole = rows == TileRows && columns == TileColumns;
         var sums = whole ? target : buffer;
         var sumsStride = whole ? stride : TileColumns;
-        if (depth == 0)
+        if (depth == 0 && !(whole && start.Bias is null && start.Residual == c && start.ResidualStride == stride))
         {
             Begin(start, sums, sumsStride, row, rows, column + panel, columns);
         }
