@@ -75,13 +75,14 @@ setup() {
 }
 
 build() {
-  setup
+  setup &&
   dotnet build LrIad.sln -c "$configuration" --nologo -v quiet
 }
 
 kernels() {
   if ls native/kernels/*.cu >/dev/null 2>&1; then
-    cmake -S cmake -B build/kernels && cmake --build build/kernels
+    cmake -S cmake -B build/kernels &&
+    cmake --build build/kernels
   else
     say "no CUDA kernels in native/kernels yet: nothing to compile"
   fi
@@ -90,16 +91,17 @@ kernels() {
 # Runs every test project and adds up what they say; the last line is the sum.
 run_tests() {
   local level=${1:-} passed=0 failed=0 project program log status filter
+  case "$level" in
+    full) filter=() ;;
+    "") filter=(--filter 'TestCategory!=Full') ;;
+    *) usage; exit 2 ;;
+  esac
   log=$(mktemp)
-  filter=(--filter 'TestCategory!=Full')
-  [ "$level" = full ] && filter=()
-  kernels
-  build
+  { kernels && build; } || { printf '0 passed, 1 failed\n'; exit 1; }
   for project in tests/*.Tests; do
     program=$project/bin/$configuration/net10.0/LrIad.$(basename "$project")
     status=0
-    "$program" "${filter[@]}" > "$log" 2>&1 || status=$?
-    cat "$log"
+    "$program" "${filter[@]}" 2>&1 | tee "$log" || status=$?
     passed=$((passed + $(count succeeded "$log")))
     failed=$((failed + $(count failed "$log")))
     # 8: the project has no test to run at this level.
