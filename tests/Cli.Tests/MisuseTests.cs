@@ -1,3 +1,5 @@
+using LrIad.Engine.Learn;
+
 namespace LrIad.Cli.Tests;
 
 /// <summary>What people do wrong: exit code 2, the culprit named on standard error, nothing written.</summary>
@@ -81,6 +83,20 @@ internal sealed class MisuseTests
                 Assert.That(File.ReadAllText(kept), Is.EqualTo("{}"));
             });
         }
+    }
+
+    [Test]
+    public void AnOutputFolderThatAnotherRunUses()
+    {
+        var (data, output) = (Scratch.NewData(normal: 2, defect: 2), Scratch.NewPath());
+        using var other = RunFolder.Open(output, mayHoldResults: false);
+        var outcome = Cli.Run("train", "--model", Model, "--data", data, "--out", output, "--steps", "1");
+        Assert.Multiple(() =>
+        {
+            Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Error);
+            Assert.That(outcome.Error, Does.Contain(output).And.Contain("in use"));
+            Assert.That(Directory.GetFiles(output).Select(Path.GetFileName), Is.SubsetOf(new[] { ".lock" }), "nothing is written");
+        });
     }
 
     [Test]
