@@ -39,7 +39,6 @@ function Invoke-Tests {
 function Invoke-Demo {
   $out = "out/demo-$(Get-Date -Format 'yyyyMMdd-HHmmss')"
   Invoke-Tool dotnet (@('run', '--project', 'src/Cli', '-c', 'Release', '--no-build', '--', 'train', '--sample', '--out', $out) + $Rest)
-  Write-Output "the report: $out/report.html"
 }
 
 switch ($Verb) {

@@ -121,14 +121,12 @@ cli() { echo "src/Cli/bin/$configuration/net10.0/lriad-fast"; }
 
 demo() {
   build
-  local out
-  out=out/demo-$(date +%Y%m%d-%H%M%S)
-  "$(cli)" train --sample --out "$out" "$@"
-  say "the report: $out/report.html"
+  "$(cli)" train --sample --out "out/demo-$(date +%Y%m%d-%H%M%S)" "$@"
 }
 
 bundle() {
   setup
+  rm -rf out/bundle
   dotnet publish src/Cli -c "$configuration" --nologo -v quiet --self-contained -o out/bundle/lriad-fast
   # libtorch is large and only training needs it; a host with PyTorch has its own.
   rm -f out/bundle/lriad-fast/libtorch*.so out/bundle/lriad-fast/libc10*.so out/bundle/lriad-fast/libgomp*.so*
