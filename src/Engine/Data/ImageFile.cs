@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using SkiaSharp;
 
 namespace LrIad.Engine.Data;
@@ -33,7 +34,40 @@ public static class ImageFile
             throw new InputException($"{file} is empty.");
         }
 
+        if (IsUnendedJpeg(bytes))
+        {
+            throw new InputException($"{file} is truncated.");
+        }
+
         return TiffFile.Is(bytes) ? TiffFile.Read(file, bytes, maxPixels) : ReadWithSkia(file, bytes, maxPixels);
+    }
+
+    // Skia fills in what a progressive JPEG lacks and says nothing. A whole one of any kind has an end marker, found by walking from segment to segment.
+    private static bool IsUnendedJpeg(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes is not [0xFF, 0xD8, 0xFF, ..])
+        {
+            return false;
+        }
+
+        const byte end = 0xD9, firstRestart = 0xD0, lastRestart = 0xD7, stuffing = 0, temporary = 1, fill = 0xFF;
+        for (var at = 2; at < bytes.Length - 1;)
+        {
+            var marker = bytes[at] == 0xFF ? bytes[at + 1] : stuffing;
+            if (marker == end)
+            {
+                return false;
+            }
+
+            at += marker switch
+            {
+                stuffing or fill => 1,
+                temporary or (>= firstRestart and <= lastRestart) => 2,
+                _ => 2 + (at + 3 < bytes.Length ? BinaryPrimitives.ReadUInt16BigEndian(bytes[(at + 2)..]) : 0),
+            };
+        }
+
+        return true;
     }
 
     private static RgbImage ReadWithSkia(string file, byte[] bytes, long maxPixels)

@@ -29,8 +29,8 @@ public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
     /// </summary>
     public static (int Width, int Height) SmartResize(int width, int height, int factor, int minPixels, int maxPixels)
     {
-        // Math.Round takes ties to the even neighbour, as Python does.
-        long w = Math.Max(factor, (long)Math.Round((double)width / factor) * factor), h = Math.Max(factor, (long)Math.Round((double)height / factor) * factor);
+        // Math.Round takes ties to the even neighbour, as Python does. A side that rounds to 0 makes the area too small, and is enlarged with the other.
+        var (w, h) = ((long)Math.Round((double)width / factor) * factor, (long)Math.Round((double)height / factor) * factor);
         if (w * h > maxPixels)
         {
             var beta = Math.Sqrt((double)height * width / maxPixels);

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using BitMiracle.LibTiff.Classic;
 
 namespace LrIad.Engine.Data;
@@ -11,8 +12,8 @@ internal static class TiffFile
 {
     private const int MostSamples = 8;
 
-    // LibTiff has one handler for all files; by default it writes to standard error.
-    static TiffFile() => Tiff.SetErrorHandler(new SilentErrors());
+    // LibTiff has one handler for all files; by default it writes to standard error and goes on with what it has.
+    static TiffFile() => Tiff.SetErrorHandler(new Thrower());
 
     public static bool Is(ReadOnlySpan<byte> bytes) => bytes is [0x49, 0x49, 0x2A, 0, ..] or [0x4D, 0x4D, 0, 0x2A, ..];
 
@@ -22,14 +23,14 @@ internal static class TiffFile
         try
         {
             using var stream = new MemoryStream(bytes, writable: false);
-            using var tiff = Tiff.ClientOpen(file, "r", stream, new TiffStream()) ?? throw new InputException($"{file} is {(EndsEarly(bytes) ? "truncated" : "not a readable TIFF file")}.");
+            using var tiff = Tiff.ClientOpen(file, "r", stream, new TiffStream()) ?? throw new InvalidDataException("it cannot be opened");
             var page = Page.Describe(file, tiff, bytes.Length, maxPixels);
             return Turn(page.Plain ? ReadSamples(file, tiff, page) : ReadOther(file, tiff, page), page.Orientation);
         }
         catch (Exception e) when (e is not InputException)
         {
             // LibTiff runs over the ends of its arrays on some damaged files.
-            throw new InputException($"{file} is damaged ({e.GetType().Name} while reading it).", e);
+            throw new InputException($"{file} is {(EndsEarly(bytes) ? "truncated" : "a damaged TIFF file")} ({e.Message.TrimEnd('.')}).", e);
         }
     }
 
@@ -208,14 +209,13 @@ internal static class TiffFile
         }
     }
 
-    private sealed class SilentErrors : TiffErrorHandler
+    private sealed class Thrower : TiffErrorHandler
     {
         public override void WarningHandler(Tiff tif, string method, string format, params object[] args)
         {
         }
 
-        public override void ErrorHandler(Tiff tif, string method, string format, params object[] args)
-        {
-        }
+        public override void ErrorHandler(Tiff tif, string method, string format, params object[] args) =>
+            throw new InvalidDataException(string.Format(CultureInfo.InvariantCulture, format, args));
     }
 }
