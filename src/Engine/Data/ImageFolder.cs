@@ -9,6 +9,8 @@ namespace LrIad.Engine.Data;
 public static class ImageFolder
 {
     private static readonly HashSet<string> Extensions = new([".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"], StringComparer.OrdinalIgnoreCase);
+    private static readonly HashSet<string> MaskNames = new(["ground_truth", "masks", "mask"], StringComparer.OrdinalIgnoreCase);
+    private const string SplitFolder = "split_csv";
     private static readonly string[] NormalNames = ["normal", "good", "ok"];
     private static readonly string[] DefectNames = ["defect", "defective", "anomaly", "anomalous", "bad", "ng"];
 
@@ -17,6 +19,18 @@ public static class ImageFolder
     public static DataSet Read(DataSource source)
     {
         ArgumentNullException.ThrowIfNull(source);
+        try
+        {
+            return ReadLayout(source);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException($"{source.Path} cannot be read: {e.Message}", e);
+        }
+    }
+
+    private static DataSet ReadLayout(DataSource source)
+    {
         var layout = source.Layout == "auto" ? Detect(source.Path) : source.Layout;
         CheckExists(source.Path, layout);
         var (samples, problems) = layout switch
@@ -58,7 +72,8 @@ public static class ImageFolder
         }
 
         var selected = samples.FindAll(sample => sample.Split == source.Split);
-        return selected.Count > 0 ? selected : throw new InputException($"{source.Path} has no images of split '{source.Split}'; use --split all.");
+        return selected.Count > 0 ? selected : throw new InputException(
+            $"{source.Path} has no images of split '{source.Split}', only of {string.Join(" and ", samples.Select(sample => $"'{sample.Split}'").Distinct().Order(StringComparer.Ordinal))}; use --split all.");
     }
 
     private static void CheckExists(string path, string layout)
@@ -82,21 +97,41 @@ public static class ImageFolder
         }
 
         var folders = Folders(path);
-        return HasFolder(path, "split_csv") || folders.Any(folder => Directory.Exists(Path.Combine(folder, "Data", "Images"))) ? "visa"
-            : IsMvtecCategory(path) || folders.Any(IsMvtecCategory) ? "mvtec"
-            : IsPlainCategory(path) || folders.Any(IsPlainCategory) ? "folder"
-            : throw new InputException(
-                $"{path} is in none of the known layouts: MVTec-AD (category/train/good, category/test/…), VisA (category/Data/Images/Normal and Anomaly), " +
-                "plain (normal/ and defect/, or good/ and others, with or without a category above), or a manifest file (CSV or JSONL).");
+        bool Has(Func<string, bool> isCategory) => isCategory(path) || folders.Any(isCategory);
+        var (visa, mvtec) = (HasFolder(path, SplitFolder) || Has(IsVisaCategory), Has(IsMvtecCategory));
+        if (visa && mvtec)
+        {
+            throw new InputException($"{path} holds folders of both the VisA and the MVTec-AD layout; say which to read with --layout visa or --layout mvtec.");
+        }
+
+        return visa ? "visa" : mvtec ? "mvtec" : Has(IsPlainCategory) ? "folder" : throw new InputException(
+            $"{path} is in none of the known layouts: MVTec-AD (category/train/good, category/test/…), VisA (category/Data/Images/Normal and Anomaly), " +
+            "plain (normal/ and defect/, or good/ and others, with or without a category above), or a manifest file (CSV or JSONL).");
     }
 
     private static bool HasFolder(string path, string name) => Directory.Exists(Path.Combine(path, name));
+
+    private static bool IsVisaCategory(string path) => HasFolder(path, Path.Combine("Data", "Images"));
 
     private static bool IsMvtecCategory(string path) => HasFolder(path, "test") || (HasFolder(path, "train") && HasFolder(Path.Combine(path, "train"), "good"));
 
     private static bool IsPlainCategory(string path) => Folders(path).Any(folder => Label(Path.GetFileName(folder)) is not null);
 
-    private static string[] Folders(string path) => [.. Directory.GetDirectories(path).Order(StringComparer.Ordinal)];
+    // Folders of masks are not so much as looked into.
+    private static string[] Folders(string path) => [.. Directory.GetDirectories(path).Where(folder => !MaskNames.Contains(Path.GetFileName(folder))).Order(StringComparer.Ordinal)];
+
+    // The folder itself, or those in it; one that is no category is a problem to tell of.
+    private static IEnumerable<string> Categories(string path, Func<string, bool> isCategory, List<Skipped> problems)
+    {
+        if (isCategory(path))
+        {
+            return [path];
+        }
+
+        var folders = Folders(path);
+        problems.AddRange(folders.Where(folder => !isCategory(folder) && Path.GetFileName(folder) != SplitFolder).Select(folder => new Skipped(folder, "it is no category of this layout")));
+        return folders.Where(isCategory);
+    }
 
     private static IEnumerable<string> Images(string path) => Directory.Exists(path) ? Directory.GetFiles(path).Where(IsImage).Order(StringComparer.Ordinal) : [];
 
@@ -105,33 +140,33 @@ public static class ImageFolder
     // category/train/good, category/test/good and category/test/<kind of defect>.
     private static (List<Sample> Samples, List<Skipped> Problems) ReadMvtec(string path)
     {
-        var samples = new List<Sample>();
-        foreach (var category in IsMvtecCategory(path) ? [path] : Folders(path).Where(IsMvtecCategory))
+        var (samples, problems) = (new List<Sample>(), new List<Skipped>());
+        foreach (var category in Categories(path, IsMvtecCategory, problems))
         {
             foreach (var split in new[] { "train", "test" })
             {
                 var folder = Path.Combine(category, split);
                 foreach (var kind in Directory.Exists(folder) ? Folders(folder) : [])
                 {
-                    samples.AddRange(Images(kind).Select(file => new Sample(file, NameOf(category), Path.GetFileName(kind) != "good", split)));
+                    samples.AddRange(Images(kind).Select(file => new Sample(file, NameOf(category), Label(Path.GetFileName(kind)) ?? true, split)));
                 }
             }
         }
 
-        return (samples, []);
+        return (samples, problems);
     }
 
     // split_csv/1cls.csv where it is there, else the folders.
     private static (List<Sample> Samples, List<Skipped> Problems) ReadVisa(string path)
     {
-        var csv = Path.Combine(path, "split_csv", "1cls.csv");
+        var csv = Path.Combine(path, SplitFolder, "1cls.csv");
         if (File.Exists(csv))
         {
             return Manifest.Read(csv, path);
         }
 
-        var samples = new List<Sample>();
-        foreach (var category in Folders(path))
+        var (samples, problems) = (new List<Sample>(), new List<Skipped>());
+        foreach (var category in Categories(path, IsVisaCategory, problems))
         {
             foreach (var (kind, defect) in new[] { ("Normal", false), ("Anomaly", true) })
             {
@@ -139,26 +174,25 @@ public static class ImageFolder
             }
         }
 
-        return (samples, []);
+        return (samples, problems);
     }
 
     // normal/ and defect/ (or good/ and anything else), directly or in a folder a category.
     private static (List<Sample> Samples, List<Skipped> Problems) ReadPlain(string path)
     {
         var (samples, problems) = (new List<Sample>(), new List<Skipped>());
-        foreach (var category in IsPlainCategory(path) ? [path] : Folders(path).Where(IsPlainCategory))
+        foreach (var category in Categories(path, IsPlainCategory, problems))
         {
             var hasNormal = Folders(category).Any(folder => Label(Path.GetFileName(folder)) == false);
             foreach (var folder in Folders(category))
             {
-                // Beside a folder of good parts, folders are kinds of defects; masks are none.
-                var name = Path.GetFileName(folder);
-                var label = Label(name) ?? (hasNormal && name != "ground_truth" ? true : null);
-                if (label is { } defect)
+                // Beside a folder of good parts, folders are kinds of defects.
+                var label = Label(Path.GetFileName(folder));
+                if (label is not null || hasNormal)
                 {
-                    samples.AddRange(Images(folder).Select(file => new Sample(file, NameOf(category), defect, "all")));
+                    samples.AddRange(Images(folder).Select(file => new Sample(file, NameOf(category), label ?? true, "all")));
                 }
-                else if (name != "ground_truth")
+                else
                 {
                     problems.Add(new Skipped(folder, "its name is no known label"));
                 }

@@ -26,24 +26,27 @@ internal static class Manifest
             throw new InputException($"The manifest {file} cannot be read: {e.Message}", e);
         }
 
-        var rows = lines.FirstOrDefault(line => line.Length > 0)?.TrimStart().StartsWith('{') == true ? JsonRows(file, lines) : CsvRows(file, lines);
+        var content = Array.Find(lines, line => line.Trim().Length > 0) ?? throw new InputException($"The manifest {file} is empty.");
+        var rows = content.TrimStart().StartsWith('{') ? JsonRows(file, lines) : CsvRows(file, lines);
         var (samples, problems, seen) = (new List<Sample>(), new List<Skipped>(), new HashSet<string>());
         foreach (var (line, row) in rows)
         {
-            var image = Field(row, ImageFields) ?? throw new InputException($"{file}, line {line}: there is no field {string.Join(" or ", ImageFields)}.");
-            var path = Path.GetFullPath(Path.Combine(root, image));
-            var label = Field(row, "label") ?? throw new InputException($"{file}, line {line}: there is no field label.");
-            var problem = ImageFolder.Label(label) is null ? $"line {line}: '{label}' is no known label (normal, good, 0 or defect, anomaly, 1)"
-                : !seen.Add(path) ? $"line {line}: it is listed twice"
-                : !File.Exists(path) ? $"line {line}: the file does not exist"
+            var (image, label) = (Field(row, ImageFields), Field(row, "label"));
+            var path = image is null || image.Contains('\0') ? null : Path.GetFullPath(Path.Combine(root, image));
+            var defect = label is null ? null : ImageFolder.Label(label);
+            var problem = path is null ? $"there is no field {string.Join(" or ", ImageFields)}"
+                : label is null ? "there is no field label"
+                : defect is null ? $"'{label}' is no known label (normal, good, 0 or defect, anomaly, 1)"
+                : !seen.Add(path) ? "it is listed twice"
+                : !File.Exists(path) ? "the file does not exist"
                 : null;
             if (problem is null)
             {
-                samples.Add(new Sample(path, Field(row, ObjectFields) ?? Path.GetFileName(Path.GetDirectoryName(path))!, ImageFolder.Label(label)!.Value, Field(row, "split") ?? "all"));
+                samples.Add(new Sample(path!, Field(row, ObjectFields) ?? Path.GetFileName(Path.GetDirectoryName(path))!, defect!.Value, Field(row, "split")?.ToLowerInvariant() ?? "all"));
             }
             else
             {
-                problems.Add(new Skipped(path, problem));
+                problems.Add(new Skipped(path ?? file, $"line {line}: {problem}"));
             }
         }
 
@@ -89,13 +92,9 @@ internal static class Manifest
 
     private static IEnumerable<(int Line, Dictionary<string, string> Row)> CsvRows(string file, string[] lines)
     {
-        if (lines.Length == 0)
-        {
-            throw new InputException($"The manifest {file} is empty.");
-        }
-
-        var header = SplitCsv(lines[0].TrimStart('\uFEFF')).ConvertAll(name => name.Trim().ToLowerInvariant());
-        for (var i = 1; i < lines.Length; i++)
+        var first = Array.FindIndex(lines, line => line.Trim().Length > 0);
+        var header = SplitCsv(lines[first]).ConvertAll(name => name.Trim().ToLowerInvariant());
+        for (var i = first + 1; i < lines.Length; i++)
         {
             if (lines[i].Trim().Length == 0)
             {

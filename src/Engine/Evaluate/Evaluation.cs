@@ -133,20 +133,24 @@ public static class Evaluation
         Inspector inspector, IReadOnlyList<Sample> samples, IReadOnlyList<Skipped> problems, EvalConfig config, IProgress<EvalProgress>? progress, CancellationToken cancellation)
     {
         var (judged, answers, predictions, skipped) = (new List<Judged>(), new List<Answer>(), new List<Prediction>(), new List<Skipped>(problems));
-        for (var first = 0; first < samples.Count; first += config.BatchSize)
+        var done = 0;
+        foreach (var batch in ImageStream.Read(samples, inspector.Images, config.BatchSize, cancellation).Chunk(config.BatchSize))
         {
-            var batch = samples.Skip(first).Take(config.BatchSize).ToArray();
-            var readable = ReadAll(inspector, batch, config.Strict, skipped, progress, cancellation);
-            var features = inspector.Prompts.Encode([.. readable.Select(item => item.Image)]);
-            var questions = readable.Select((item, i) => new Question(item.Sample.Object, [features[i]])).ToArray();
-            foreach (var (item, verdict) in readable.Zip(inspector.Inspect(questions, (uint)first, cancellation)))
+            var readable = Readable(batch, config.Strict, skipped, progress);
+            if (readable.Count > 0)
             {
-                judged.Add(new Judged(item.Sample.Object, item.Sample.Defect, verdict.Answer.Kind, verdict.Score));
-                answers.Add(verdict.Answer);
-                predictions.Add(ToPrediction(item.Sample, verdict));
+                var features = inspector.Prompts.Encode([.. readable.Select(item => item.Image)]);
+                var questions = readable.Select((item, i) => new Question(item.Sample.Object, [features[i]])).ToArray();
+                foreach (var (item, verdict) in readable.Zip(inspector.Inspect(questions, (uint)done, cancellation)))
+                {
+                    judged.Add(new Judged(item.Sample.Object, item.Sample.Defect, verdict.Answer.Kind, verdict.Score));
+                    answers.Add(verdict.Answer);
+                    predictions.Add(ToPrediction(item.Sample, verdict));
+                }
             }
 
-            progress?.Report(new EvalProgress(Math.Min(samples.Count, first + config.BatchSize), samples.Count));
+            done += batch.Length;
+            progress?.Report(new EvalProgress(done, samples.Count));
         }
 
         return (Summarise(judged, answers, skipped, config), predictions);
@@ -159,38 +163,24 @@ public static class Evaluation
         AtomicFile.WriteText(Path.Combine(folder, "metrics.json"), JsonSerializer.Serialize(result, Json));
     }
 
-    private static List<(Sample Sample, ImagePatches Image)> ReadAll(
-        Inspector inspector, Sample[] batch, bool strict, List<Skipped> skipped, IProgress<EvalProgress>? progress, CancellationToken cancellation)
+    private static List<(Sample Sample, ImagePatches Image)> Readable(ReadSample[] batch, bool strict, List<Skipped> skipped, IProgress<EvalProgress>? progress)
     {
-        var images = new ImagePatches?[batch.Length];
-        var problems = new InputException?[batch.Length];
-        Parallel.For(0, batch.Length, new ParallelOptions { CancellationToken = cancellation }, i =>
-        {
-            try
-            {
-                images[i] = inspector.Images.Process(batch[i].ImagePath);
-            }
-            catch (InputException problem)
-            {
-                problems[i] = problem;
-            }
-        });
         var readable = new List<(Sample, ImagePatches)>();
-        for (var i = 0; i < batch.Length; i++)
+        foreach (var (sample, image, problem) in batch)
         {
-            if (images[i] is { } image)
+            if (image is not null)
             {
-                readable.Add((batch[i], image));
+                readable.Add((sample, image));
                 continue;
             }
 
             if (strict)
             {
-                throw problems[i]!;
+                throw problem!;
             }
 
-            skipped.Add(new Skipped(batch[i].ImagePath, problems[i]!.Message));
-            progress?.Report(new EvalProgress(0, 0, problems[i]!.Message + " It is passed over."));
+            skipped.Add(new Skipped(sample.ImagePath, problem!.Message));
+            progress?.Report(new EvalProgress(0, 0, problem.Message + " It is passed over."));
         }
 
         return readable;
