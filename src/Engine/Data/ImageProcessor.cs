@@ -53,8 +53,8 @@ public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
         var (side, frames, merge) = (settings.PatchSize, settings.TemporalPatchSize, settings.MergeSize);
         var (gridH, gridW) = (image.Height / side, image.Width / side);
         var table = NormalisedValues();
-        var pixels = new float[(long)gridH * gridW * 3 * frames * side * side];
-        long at = 0;
+        var pixels = new float[gridH * gridW * 3 * frames * side * side];
+        var at = 0;
         for (var squareY = 0; squareY < gridH; squareY += merge)
         {
             for (var squareX = 0; squareX < gridW; squareX += merge)
@@ -70,22 +70,29 @@ public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
         return new ImagePatches(pixels, 1, gridH, gridW);
     }
 
-    private long CutPatch(RgbImage image, float[] table, int y0, int x0, float[] pixels, long at)
+    private int CutPatch(RgbImage image, float[] table, int y0, int x0, float[] pixels, int at)
     {
         var side = settings.PatchSize;
         for (var channel = 0; channel < 3; channel++)
         {
-            for (var frame = 0; frame < settings.TemporalPatchSize; frame++)
+            var values = table.AsSpan(channel * 256, 256);
+            var first = pixels.AsSpan(at, side * side);
+            for (var y = 0; y < side; y++)
             {
-                for (var y = 0; y < side; y++)
+                var source = image.Data.AsSpan(((((y0 + y) * image.Width) + x0) * 3) + channel);
+                var row = first.Slice(y * side, side);
+                for (var x = 0; x < row.Length; x++)
                 {
-                    var source = ((((long)(y0 + y) * image.Width) + x0) * 3) + channel;
-                    for (var x = 0; x < side; x++)
-                    {
-                        pixels[at++] = table[(channel * 256) + image.Data[source + (3 * x)]];
-                    }
+                    row[x] = values[source[3 * x]];
                 }
             }
+
+            for (var frame = 1; frame < settings.TemporalPatchSize; frame++)
+            {
+                first.CopyTo(pixels.AsSpan(at + (frame * first.Length), first.Length));
+            }
+
+            at += settings.TemporalPatchSize * first.Length;
         }
 
         return at;
