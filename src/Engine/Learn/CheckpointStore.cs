@@ -85,7 +85,13 @@ public sealed class CheckpointStore(string folder, Action<string>? boundary = nu
 
         try
         {
-            foreach (var (name, hash) in JsonSerializer.Deserialize<Dictionary<string, string>>(File.ReadAllBytes(manifest))!)
+            var hashes = JsonSerializer.Deserialize<Dictionary<string, string>>(File.ReadAllBytes(manifest));
+            if (hashes is not { Count: > 0 })
+            {
+                return "its manifest names no files";
+            }
+
+            foreach (var (name, hash) in hashes)
             {
                 using var stream = File.OpenRead(Path.Combine(checkpoint, name));
                 if (Convert.ToHexStringLower(SHA256.HashData(stream)) != hash)
@@ -96,7 +102,7 @@ public sealed class CheckpointStore(string folder, Action<string>? boundary = nu
 
             return null;
         }
-        catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException or ArgumentException)
         {
             return e.Message;
         }
