@@ -104,7 +104,7 @@ public static class Evaluation
 
     private static readonly JsonSerializerOptions Line = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>Evaluates a model folder, with or without an adapter, and writes metrics.json and predictions.jsonl.</summary>
+    /// <summary>Evaluates a model folder, with or without an adapter, and writes metrics.json, predictions.jsonl and report.html.</summary>
     /// <exception cref="InputException">The model, adapter, data or output folder is not as it must be.</exception>
     public static EvalResult Run(EvalConfig config, Backend backend, IProgress<EvalProgress>? progress, CancellationToken cancellation)
     {
@@ -125,6 +125,7 @@ public static class Evaluation
         var samples = config.Limit > 0 ? data.Samples.Take(config.Limit).ToArray() : data.Samples;
         var (result, predictions) = Judge(inspector, samples, data.Problems, config, progress, cancellation);
         Write(folder.Path, result, predictions);
+        Report.Write(folder.File("report.html"), new ReportData { Result = result, Predictions = predictions });
         return result;
     }
 
@@ -154,6 +155,20 @@ public static class Evaluation
         }
 
         return (Summarise(judged, answers, skipped, config), predictions);
+    }
+
+    /// <summary>Reads a metrics.json.</summary>
+    /// <exception cref="InputException">It is not one.</exception>
+    public static EvalResult Read(string file)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<EvalResult>(File.ReadAllBytes(file), Json) ?? throw new InputException($"{file} is empty.");
+        }
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        {
+            throw new InputException($"{file} cannot be read: {e.Message}", e);
+        }
     }
 
     /// <summary>Writes metrics.json and predictions.jsonl.</summary>

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Config;
 using LrIad.Engine.Data;
@@ -10,14 +12,19 @@ namespace LrIad.Engine.Evaluate;
 internal sealed class TrainingEvaluations : IDisposable
 {
     private readonly TrainConfig _config;
-    private readonly RunFolder _folder;
     private readonly Inspector _inspector;
     private readonly DataSet _data;
+    private readonly SortedDictionary<int, EvalResult> _course = [];
     private int _lastStep = -1;
 
-    public TrainingEvaluations(TrainConfig config, QwenModel model, Backend backend, RunFolder folder, AdapterWeights adapter)
+    /// <param name="config">The run.</param>
+    /// <param name="model">The base model.</param>
+    /// <param name="backend">Where it runs.</param>
+    /// <param name="adapter">The adapter that learns.</param>
+    /// <exception cref="InputException">The evaluation data cannot be read.</exception>
+    public TrainingEvaluations(TrainConfig config, QwenModel model, Backend backend, AdapterWeights adapter)
     {
-        (_config, _folder) = (config, folder);
+        _config = config;
         _data = ImageFolder.Read(config.EvalData!);
         _inspector = new Inspector(model, backend, adapter, new InspectionOptions
         {
@@ -28,26 +35,51 @@ internal sealed class TrainingEvaluations : IDisposable
         });
     }
 
-    /// <summary>The first evaluation of this process.</summary>
-    public EvalResult? First { get; private set; }
+    /// <summary>The first evaluation of the run.</summary>
+    public EvalResult? First => _course.Values.FirstOrDefault();
 
     /// <summary>The last one.</summary>
-    public EvalResult? Last { get; private set; }
+    public EvalResult? Last => _course.Values.LastOrDefault();
 
     /// <summary>Whether to evaluate after a step.</summary>
     public bool IsDue(int step, int steps) => step != _lastStep && (step == 0 || step == steps || (_config.EvalSteps > 0 && step % _config.EvalSteps == 0));
 
-    /// <summary>Evaluates and writes eval-{step}/ in the run's folder.</summary>
-    public EvalResult Run(int step, CancellationToken cancellation)
+    /// <summary>Takes in what a run that is resumed evaluated before.</summary>
+    /// <param name="folder">The run's folder.</param>
+    /// <param name="step">Steps already done; later evaluations are those of a past that will be repeated.</param>
+    public void Resume(string folder, int step)
+    {
+        foreach (var path in Directory.GetDirectories(folder, "eval-*"))
+        {
+            var file = Path.Combine(path, "metrics.json");
+            if (int.TryParse(Path.GetFileName(path)["eval-".Length..], NumberStyles.None, CultureInfo.InvariantCulture, out var at) && at <= step && File.Exists(file))
+            {
+                _course[at] = Evaluation.Read(file);
+            }
+        }
+    }
+
+    /// <summary>Evaluates, writes eval-{step}/ in the run's folder, and brings report.html up to date.</summary>
+    /// <param name="folder">The run's folder.</param>
+    /// <param name="step">Steps done.</param>
+    /// <param name="training">What was logged of them.</param>
+    /// <param name="cancellation">Stops it.</param>
+    public EvalResult Run(RunFolder folder, int step, IReadOnlyList<JsonObject> training, CancellationToken cancellation)
     {
         var settings = new EvalConfig { Model = _config.Model, Adapter = $"{_config.Out}, step {step}", Data = _config.EvalData!, MaxPixels = _config.MaxPixels, Seed = _config.Seed, BatchSize = 32 };
         var (result, predictions) = Evaluation.Judge(_inspector, _data.Samples, _data.Problems, settings, null, cancellation);
-        var folder = _folder.File($"eval-{step}");
-        Directory.CreateDirectory(folder);
-        Evaluation.Write(folder, result, predictions);
-        First ??= result;
-        Last = result;
+        Directory.CreateDirectory(folder.File($"eval-{step}"));
+        Evaluation.Write(folder.File($"eval-{step}"), result, predictions);
+        _course[step] = result;
         _lastStep = step;
+        Report.Write(folder.File("report.html"), new ReportData
+        {
+            Result = result,
+            Predictions = predictions,
+            Before = step > 0 && _course.TryGetValue(0, out var before) ? before : null,
+            Training = training,
+            Course = [.. _course.Select(point => (point.Key, point.Value.Pooled))],
+        });
         return result;
     }
 

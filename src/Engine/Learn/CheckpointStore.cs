@@ -44,6 +44,7 @@ public sealed class CheckpointStore(string folder, Action<string>? boundary = nu
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
+            TryRemove(temporary);
             throw new InputException($"The checkpoint {final} could not be written: {e.Message} Earlier checkpoints are as they were; free some space and go on with --resume.", e);
         }
     }
@@ -126,6 +127,18 @@ public sealed class CheckpointStore(string folder, Action<string>? boundary = nu
         {
             Boundary("remove " + path);
             Directory.Delete(path, recursive: true);
+        }
+    }
+
+    private static void TryRemove(string path)
+    {
+        try
+        {
+            Directory.Delete(path, recursive: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It stays behind; its name says what it is.
         }
     }
 

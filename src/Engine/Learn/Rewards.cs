@@ -114,6 +114,8 @@ public sealed class RewardRule
         _rewards = options.Names.Count > 0 ? [.. options.Names.Select(name => registry[name])] : throw new InputException("At least one --reward is needed.");
         Require("--focal-p", options.FocalP, "group", "probe", "answer");
         Require("--focal-wrong", options.FocalWrong, "zero", "penalty");
+        RequireNumber("--focal-alpha", options.FocalAlpha);
+        RequireNumber("--focal-gamma", options.FocalGamma);
         _fixedWeights = options.FocalClassWeights == "auto" ? null : ParseWeights(options.FocalClassWeights);
     }
 
@@ -146,9 +148,11 @@ public sealed class RewardRule
                 : WantsAnswerProbability ? answerProbability![i]
                 : (right + 1.0) / (answers.Count + 2.0);
             var context = new RewardContext(answer, defect, p, weight, _options);
-            return _rewards.Select(reward => reward(context)).ToArray();
+            return _rewards.Select((reward, r) => Finite(reward(context), _options.Names[r])).ToArray();
         })];
     }
+
+    private static double Finite(double reward, string name) => double.IsFinite(reward) ? reward : throw new InputException($"The reward '{name}' came out as {reward.ToString(CultureInfo.InvariantCulture)}; it must be a finite number.");
 
     private static double Sigmoid(double logOdds) => 1 / (1 + Math.Exp(-logOdds));
 
@@ -161,6 +165,14 @@ public sealed class RewardRule
             && double.IsFinite(defect) && double.IsFinite(normal) && defect >= 0 && normal >= 0
             ? (defect, normal)
             : throw new InputException($"--focal-class-weights is '{text}'; it is auto, or two numbers DEFECT,NORMAL.");
+    }
+
+    private static void RequireNumber(string option, double value)
+    {
+        if (!double.IsFinite(value) || value < 0)
+        {
+            throw new InputException($"{option} is {value.ToString(CultureInfo.InvariantCulture)}; it must be a number from 0 on.");
+        }
     }
 
     private static void Require(string option, string value, params string[] allowed)

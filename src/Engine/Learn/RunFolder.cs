@@ -23,17 +23,31 @@ public sealed class RunFolder : IDisposable
             throw new InputException("An output folder is needed: --out DIR.");
         }
 
-        if (!mayHoldResults && Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any(entry => System.IO.Path.GetFileName(entry) != LockName))
+        var folder = new RunFolder(path, Lock(path));
+        if (mayHoldResults || Directory.EnumerateFileSystemEntries(path).All(entry => System.IO.Path.GetFileName(entry) == LockName))
         {
-            throw new InputException($"The output folder {path} is not empty. Give another one with --out, or --resume to go on with the run in it.");
+            return folder;
         }
 
+        folder.Dispose();
+        throw new InputException($"The output folder {path} is not empty. Give another one with --out, or --resume to go on with the run in it.");
+    }
+
+    /// <summary>A file in it.</summary>
+    public string File(string name) => System.IO.Path.Combine(Path, name);
+
+    /// <inheritdoc/>
+    public void Dispose() => _lock.Dispose();
+
+    private static FileStream Lock(string path)
+    {
+        var file = System.IO.Path.Combine(path, LockName);
         try
         {
             Directory.CreateDirectory(path);
-            return new RunFolder(path, new FileStream(System.IO.Path.Combine(path, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose));
+            return new FileStream(file, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose);
         }
-        catch (IOException e) when (System.IO.File.Exists(System.IO.Path.Combine(path, LockName)))
+        catch (IOException e) when (System.IO.File.Exists(file))
         {
             throw new InputException($"The output folder {path} is in use by another run.", e);
         }
@@ -42,10 +56,4 @@ public sealed class RunFolder : IDisposable
             throw new InputException($"The output folder {path} cannot be written to: {e.Message}", e);
         }
     }
-
-    /// <summary>A file in it.</summary>
-    public string File(string name) => System.IO.Path.Combine(Path, name);
-
-    /// <inheritdoc/>
-    public void Dispose() => _lock.Dispose();
 }

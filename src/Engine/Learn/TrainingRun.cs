@@ -68,13 +68,14 @@ internal sealed class TrainingRun : IDisposable
         var groupRows = config.MaxPromptLength + (config.NumGenerations * config.Sampling.MaxCompletionLength);
         Pass = new PolicyPass(_model, backend, Math.Max(PassRows, groupRows), config.PromptsPerStep * (config.NumGenerations + 1), config.Lora.Rank);
 
+        _evaluations = config.EvalData is null ? null : new TrainingEvaluations(config, _model, backend, Adapter);
         _folder = RunFolder.Open(config.Out, mayHoldResults: resume);
         _checkpoints = new CheckpointStore(config.Out);
         _state = resume ? Restore() : new TrainerState { ClassWindow = ClassWindow.Start(_data.Samples.Count(s => s.Defect), _data.Samples.Count(s => !s.Defect)) };
         Adapter.Upload(Learner.Publish());
         AtomicFile.WriteText(_folder.File("config.json"), JsonSerializer.Serialize(config, ConfigRules.Json));
         _log = new TrainLog(config.Out, _state.Step);
-        _evaluations = config.EvalData is null ? null : new TrainingEvaluations(config, _model, backend, _folder, Adapter);
+        _evaluations?.Resume(config.Out, _state.Step);
         foreach (var problem in _data.Problems)
         {
             Note($"{problem.ImagePath} is passed over: {problem.Reason}");
@@ -184,7 +185,7 @@ internal sealed class TrainingRun : IDisposable
         if (_evaluations is not null && _evaluations.IsDue(_state.Step, Steps))
         {
             Note($"evaluating on {Config.EvalData!.Path} ...");
-            var result = _evaluations.Run(_state.Step, cancellation);
+            var result = _evaluations.Run(_folder, _state.Step, _state.History, cancellation);
             Note($"step {_state.Step}, {Config.EvalData.Path}: {result.Headline}");
         }
     }
