@@ -58,17 +58,7 @@ internal static class TrainCommand
         }
     }
 
-    private static string Change(EvalResult before, EvalResult after)
-    {
-        if (after.Pooled.BalancedAccuracy - before.Pooled.BalancedAccuracy is not { } change)
-        {
-            return "unknown, the data have one class alone";
-        }
-
-        // The two evaluations are taken as independent, which for the same images is on the safe side.
-        var half = Math.Sqrt(Square(before) + Square(after));
-        return string.Create(CultureInfo.InvariantCulture, $"{change:+0.000;-0.000;0.000} (95%: {change - half:+0.000;-0.000;0.000} to {change + half:+0.000;-0.000;0.000})");
-    }
-
-    private static double Square(EvalResult result) => result.BalancedAccuracyInterval is [var low, var high] ? Math.Pow((high - low) / 2, 2) : 0;
+    private static string Change(EvalResult before, EvalResult after) => after.ChangeSince(before) is var (change, low, high)
+        ? string.Create(CultureInfo.InvariantCulture, $"{change:+0.000;-0.000;0.000} (95%: {low:+0.000;-0.000;0.000} to {high:+0.000;-0.000;0.000})")
+        : "unknown, the data have one class alone";
 }

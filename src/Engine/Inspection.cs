@@ -94,6 +94,14 @@ public sealed class Inspector : IDisposable
         return [.. groups.Select((group, i) => ToVerdict(group, votes?[i]))];
     }
 
+    /// <summary>The probe of the model without its adapter, for each question: what a trained one is compared with.</summary>
+    internal IReadOnlyList<double> ProbeUntrained(IReadOnlyList<Question> questions, CancellationToken cancellation)
+    {
+        var requests = questions.Select(question => new GroupRequest(Prompts.Build(question.Object, question.Images), 1, 0)).ToArray();
+        var groups = _generator.Run(requests, new SamplingOptions { Temperature = 0, MaxCompletionLength = 1 }, _options.Seed, adapter: null, probe: true, cancellation);
+        return [.. groups.Select(group => (double)group.Probe!.Value)];
+    }
+
     /// <inheritdoc/>
     public void Dispose() => _generator.Dispose();
 

@@ -61,7 +61,7 @@ public sealed record EvalResult
     [JsonPropertyName("classes")]
     public required IReadOnlyDictionary<string, Figures> Classes { get; init; }
 
-    /// <summary>The trivial answers on the same images.</summary>
+    /// <summary>The trivial answers on the same images and, beside an adapter, the probe of the model without it.</summary>
     [JsonPropertyName("baselines")]
     public required IReadOnlyDictionary<string, Figures> Baselines { get; init; }
 
@@ -86,6 +86,23 @@ public sealed record EvalResult
     public string Headline => string.Create(
         CultureInfo.InvariantCulture,
         $"balanced accuracy {Show(Pooled.BalancedAccuracy)} (95%: {(BalancedAccuracyInterval is [var low, var high] ? $"{low:F3} to {high:F3}" : "unknown")}), recall {Show(Pooled.Recall)}, specificity {Show(Pooled.Specificity)}, accuracy {Show(Pooled.Accuracy)}, AUROC {Show(Pooled.Auroc)}, {Pooled.Invalid} invalid of {Pooled.N}");
+
+    /// <summary>
+    /// The change of balanced accuracy since an earlier evaluation, with its 95% interval; null where either is unknown. The two are taken as independent, which for the
+    /// same images is on the safe side.
+    /// </summary>
+    public (double Change, double Low, double High)? ChangeSince(EvalResult before)
+    {
+        ArgumentNullException.ThrowIfNull(before);
+        if (Pooled.BalancedAccuracy - before.Pooled.BalancedAccuracy is not { } change)
+        {
+            return null;
+        }
+
+        static double Square(EvalResult result) => result.BalancedAccuracyInterval is [var low, var high] ? Math.Pow((high - low) / 2, 2) : 0;
+        var half = Math.Sqrt(Square(before) + Square(this));
+        return (change, change - half, change + half);
+    }
 
     private static string Show(double? value) => value?.ToString("F3", CultureInfo.InvariantCulture) ?? "–";
 }
@@ -123,17 +140,17 @@ public static class Evaluation
         });
         using var folder = RunFolder.Open(config.Out, mayHoldResults: false);
         var samples = config.Limit > 0 ? data.Samples.Take(config.Limit).ToArray() : data.Samples;
-        var (result, predictions) = Judge(inspector, samples, data.Problems, config, progress, cancellation);
+        var (result, predictions) = Judge(inspector, samples, data.Problems, config, policy.Adapter is not null, progress, cancellation);
         Write(folder.Path, result, predictions);
         Report.Write(folder.File("report.html"), new ReportData { Result = result, Predictions = predictions });
         return result;
     }
 
-    /// <summary>Judges samples with a loaded model.</summary>
+    /// <summary>Judges samples with a loaded model; with <paramref name="untrainedProbe"/> the model without its adapter stands among the baselines.</summary>
     internal static (EvalResult Result, IReadOnlyList<Prediction> Predictions) Judge(
-        Inspector inspector, IReadOnlyList<Sample> samples, IReadOnlyList<Skipped> problems, EvalConfig config, IProgress<EvalProgress>? progress, CancellationToken cancellation)
+        Inspector inspector, IReadOnlyList<Sample> samples, IReadOnlyList<Skipped> problems, EvalConfig config, bool untrainedProbe, IProgress<EvalProgress>? progress, CancellationToken cancellation)
     {
-        var (judged, answers, predictions, skipped) = (new List<Judged>(), new List<Answer>(), new List<Prediction>(), new List<Skipped>(problems));
+        var (judged, untrained, answers, predictions, skipped) = (new List<Judged>(), new List<Judged>(), new List<Answer>(), new List<Prediction>(), new List<Skipped>(problems));
         var done = 0;
         foreach (var batch in ImageStream.Read(samples, inspector.Images, config.BatchSize, cancellation).Chunk(config.BatchSize))
         {
@@ -148,13 +165,19 @@ public static class Evaluation
                     answers.Add(verdict.Answer);
                     predictions.Add(ToPrediction(item.Sample, verdict));
                 }
+
+                if (untrainedProbe)
+                {
+                    untrained.AddRange(readable.Zip(inspector.ProbeUntrained(questions, cancellation), (item, probe) =>
+                        new Judged(item.Sample.Object, item.Sample.Defect, probe > 0 ? AnswerKind.Defect : AnswerKind.Normal, probe)));
+                }
             }
 
             done += batch.Length;
             progress?.Report(new EvalProgress(done, samples.Count));
         }
 
-        return (Summarise(judged, answers, skipped, config), predictions);
+        return (Summarise(judged, untrained, answers, skipped, config), predictions);
     }
 
     /// <summary>Reads a metrics.json.</summary>
@@ -213,16 +236,22 @@ public static class Evaluation
         Valid = verdict.Answer.IsValid,
     };
 
-    private static EvalResult Summarise(List<Judged> judged, List<Answer> answers, List<Skipped> skipped, EvalConfig config)
+    private static EvalResult Summarise(List<Judged> judged, List<Judged> untrained, List<Answer> answers, List<Skipped> skipped, EvalConfig config)
     {
         var pooled = Metrics.Compute(judged, config.Invalid);
         var interval = Metrics.BalancedAccuracyInterval(pooled);
+        var baselines = new Dictionary<string, Figures> { ["always_normal"] = Metrics.Always(judged, AnswerKind.Normal), ["always_defect"] = Metrics.Always(judged, AnswerKind.Defect) };
+        if (untrained.Count > 0)
+        {
+            baselines["untrained_probe"] = Metrics.Compute(untrained, config.Invalid);
+        }
+
         return new EvalResult
         {
             Pooled = pooled,
             BalancedAccuracyInterval = interval is { } bounds ? [bounds.Low, bounds.High] : null,
             Classes = judged.GroupBy(item => item.Object).OrderBy(group => group.Key, StringComparer.Ordinal).ToDictionary(group => group.Key, group => Metrics.Compute([.. group], config.Invalid)),
-            Baselines = new Dictionary<string, Figures> { ["always_normal"] = Metrics.Always(judged, AnswerKind.Normal), ["always_defect"] = Metrics.Always(judged, AnswerKind.Defect) },
+            Baselines = baselines,
             InvalidKinds = answers.Where(answer => !answer.IsValid).GroupBy(answer => answer.Reason).OrderBy(group => group.Key).ToDictionary(group => group.Key.ToString(), group => group.Count()),
             Contradictions = answers.Count(answer => answer.Contradicts == true),
             Skipped = skipped,

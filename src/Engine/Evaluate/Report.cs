@@ -88,7 +88,7 @@ public static class Report
     }
 
     private static Html Tile(string kind, string name, double? value, double? before, Html sub) => Html.Of($"""
-        <div class="tile {kind}"><h3>{name}</h3><p class="number">{Show(value)}{(value - before is { } change ? Html.Of($"""<span class="change {(change < 0 ? "down" : "up")}">{change:+0.000;−0.000;±0.000}</span>""") : Html.None)}</p><p class="sub">{sub}</p></div>
+        <div class="tile {kind}"><h3>{name}</h3><p class="number">{Show(value)}{(value - before is { } change ? Html.Of($"""<span class="change {(change < 0 ? "down" : change > 0 ? "up" : "")}">{change:+0.000;−0.000;±0.000}</span>""") : Html.None)}</p><p class="sub">{sub}</p></div>
         """);
 
     private static Html Comparison(ReportData data)
@@ -107,8 +107,12 @@ public static class Report
                 <tr class="{row.Kind}"><th>{row.Name}</th><td class="wide">{Bar(row.Figures.BalancedAccuracy, null)}<span>{Show(row.Figures.BalancedAccuracy)}</span></td><td>{Show(row.Figures.Recall)}</td><td>{Show(row.Figures.Specificity)}</td><td>{Show(row.Figures.Precision)}</td><td>{Show(row.Figures.Accuracy)}</td><td>{Show(row.Figures.F1Macro)}</td><td>{Show(row.Figures.Auroc)}</td><td>{Show(row.Figures.AveragePrecision)}</td><td>{row.Figures.Invalid}</td></tr>
                 """))}</tbody></table>
             """);
-        return Section("Beside the trivial answers", "Where defects are rare, always saying “normal” is accurate and useless: balanced accuracy and recall tell the two apart.", table);
+        return Section("Beside the trivial answers", "Where defects are rare, always saying “normal” is accurate and useless: balanced accuracy and recall tell the two apart." + Change(data), table);
     }
+
+    private static string Change(ReportData data) => data.Before is { } before && data.Result.ChangeSince(before) is var (change, low, high)
+        ? string.Create(CultureInfo.InvariantCulture, $" Training changed balanced accuracy by {change:+0.000;−0.000;0.000} (95%: {low:+0.000;−0.000;0.000} to {high:+0.000;−0.000;0.000}).")
+        : "";
 
     private static Html Verdicts(ReportData data)
     {
@@ -189,7 +193,7 @@ public static class Report
 
     private static Html Small(EvalResult result) => Html.Of($"""
         <section class="small">
-        {(result.Skipped.Count == 0 ? Html.None : Html.Of($"""<details open><summary>{result.Skipped.Count} images were passed over</summary><ul>{result.Skipped.Select(skipped => Html.Of($"<li><code>{skipped.ImagePath}</code> {skipped.Reason}</li>"))}</ul></details>"""))}
+        {(result.Skipped.Count == 0 ? Html.None : Html.Of($"""<details open><summary>{result.Skipped.Count} {(result.Skipped.Count == 1 ? "image was" : "images were")} passed over</summary><ul>{result.Skipped.Select(skipped => Html.Of($"<li><code>{skipped.ImagePath}</code> {skipped.Reason}</li>"))}</ul></details>"""))}
         <details><summary>Settings</summary><table class="settings">{result.Settings.Select(setting => Html.Of($"<tr><th>{setting.Key}</th><td>{Text(setting.Value) ?? "–"}</td></tr>"))}</table></details></section>
         """);
 

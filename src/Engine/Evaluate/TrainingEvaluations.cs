@@ -67,7 +67,7 @@ internal sealed class TrainingEvaluations : IDisposable
     public EvalResult Run(RunFolder folder, int step, IReadOnlyList<JsonObject> training, CancellationToken cancellation)
     {
         var settings = new EvalConfig { Model = _config.Model, Adapter = $"{_config.Out}, step {step}", Data = _config.EvalData!, MaxPixels = _config.MaxPixels, Seed = _config.Seed, BatchSize = 32 };
-        var (result, predictions) = Evaluation.Judge(_inspector, _data.Samples, _data.Problems, settings, null, cancellation);
+        var (result, predictions) = Evaluation.Judge(_inspector, _data.Samples, _data.Problems, settings, untrainedProbe: false, null, cancellation);
         Directory.CreateDirectory(folder.File($"eval-{step}"));
         Evaluation.Write(folder.File($"eval-{step}"), result, predictions);
         _course[step] = result;

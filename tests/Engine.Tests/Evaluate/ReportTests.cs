@@ -51,7 +51,7 @@ internal sealed partial class ReportTests
     public void FiguresStandBesideTheTrivialAnswersAndThoseBefore()
     {
         var page = Report.Render(Example());
-        foreach (var text in new[] { "after training", "before training", "always normal", "always defect", "balanced accuracy", "+0.250", "Finds <b>50%</b> of the defects", "Training", "gradient norm", "format reward" })
+        foreach (var text in new[] { "after training", "before training", "always normal", "always defect", "balanced accuracy", "+0.250", "Training changed balanced accuracy by +0.250 (95%: ", "Finds <b>50%</b> of the defects", "Training", "gradient norm", "format reward" })
         {
             Assert.That(page, Does.Contain(text));
         }

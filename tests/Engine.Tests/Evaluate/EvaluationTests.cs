@@ -1,0 +1,125 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using LrIad.Engine.Compute.Cpu;
+using LrIad.Engine.Config;
+using LrIad.Engine.Evaluate;
+
+namespace LrIad.Engine.Tests.Evaluate;
+
+/// <summary>An evaluation of the sample model on a few images: what it writes, with the golden adapter and without.</summary>
+[TestFixture]
+internal sealed class EvaluationTests
+{
+    private readonly string _data = TestFiles.NewFolder();
+    private string _output = "";
+    private EvalResult _result = null!;
+
+    [OneTimeSetUp]
+    public void Evaluate()
+    {
+        // Gears with a damaged file among them; of tiles normal ones alone.
+        Copy("gear", "good", 2);
+        Copy("gear", "crack", 2);
+        Copy("tile", "good", 2);
+        File.WriteAllBytes(Path.Combine(_data, "gear", "test", "crack", "zzz.png"), [0x89, 0x50, 0x4E, 0x47]);
+        (_result, _output) = Run(adapter: null);
+    }
+
+    [Test]
+    public void ABadImageIsListedAndTheRestJudged() => Assert.Multiple(() =>
+    {
+        Assert.That(_result.Pooled.N, Is.EqualTo(6));
+        Assert.That(_result.Skipped.Single().ImagePath, Does.EndWith("zzz.png"));
+    });
+
+    [Test]
+    public void ACategoryWithoutDefectsHasNulls()
+    {
+        var tile = JsonNode.Parse(File.ReadAllText(Path.Combine(_output, "metrics.json")))!["classes"]!["tile"]!.AsObject();
+        foreach (var name in new[] { "recall", "balanced_accuracy", "f1_macro", "auroc", "average_precision" })
+        {
+            Assert.That(tile.ContainsKey(name) && tile[name] is null, name);
+        }
+
+        Assert.That((int)tile["n"]!, Is.EqualTo(2));
+    }
+
+    [Test]
+    public void MetricsHaveTheNamesOthersRelyOn()
+    {
+        var metrics = JsonNode.Parse(File.ReadAllText(Path.Combine(_output, "metrics.json")))!.AsObject();
+        string[] figures = ["n", "tp", "tn", "fp", "fn", "invalid", "accuracy", "f1_macro", "balanced_accuracy", "recall", "specificity", "precision", "auroc", "average_precision"];
+        Assert.Multiple(() =>
+        {
+            Assert.That(metrics.Select(field => field.Key), Is.SupersetOf(new[] { "pooled", "classes", "baselines", "skipped", "settings" }));
+            Assert.That(metrics["pooled"]!.AsObject().Select(field => field.Key), Is.EqualTo(figures));
+            Assert.That(metrics["baselines"]!["always_normal"]!.AsObject().Select(field => field.Key), Is.EqualTo(figures));
+            Assert.That(metrics["skipped"]![0]!.AsObject().Select(field => field.Key), Is.EqualTo(new[] { "image_path", "reason" }));
+        });
+    }
+
+    [Test]
+    public void ALineOfPredictionsForEveryImage()
+    {
+        var lines = File.ReadLines(Path.Combine(_output, "predictions.jsonl")).Select(line => JsonNode.Parse(line)!.AsObject()).ToArray();
+        Assert.That(lines, Has.Length.EqualTo(6));
+        Assert.That(lines.Select(line => string.Join(' ', line.Select(field => field.Key))), Is.All.EqualTo("image_path object gt_label pred_label pred_score explanation completion valid"));
+        Assert.That(lines.Select(line => (int)line["gt_label"]!), Is.EqualTo(new[] { 1, 1, 0, 0, 0, 0 }));
+    }
+
+    [Test]
+    public void TheReportIsThereAndMetricsAreReadBack()
+    {
+        Assert.That(File.ReadAllText(Path.Combine(_output, "report.html")), Does.Contain("passed over").And.Contain("zzz.png"));
+        var read = Evaluation.Read(Path.Combine(_output, "metrics.json"));
+        Assert.That(JsonSerializer.Serialize(read, Evaluation.Json), Is.EqualTo(JsonSerializer.Serialize(_result, Evaluation.Json)));
+        Assert.That(Directory.GetFileSystemEntries(_output).Select(Path.GetFileName).Order(), Is.EqualTo(new[] { "metrics.json", "predictions.jsonl", "report.html" }));
+    }
+
+    [Test]
+    public void BesideAnAdapterStandsTheProbeOfTheModelWithoutIt()
+    {
+        var (trained, _) = Run(Path.Combine(TestFiles.Goldens, "adapter"));
+        Assert.Multiple(() =>
+        {
+            Assert.That(_result.Baselines.Keys, Is.EquivalentTo(new[] { "always_normal", "always_defect" }), "without one it is the model's own score");
+            Assert.That(trained.Baselines["untrained_probe"].Auroc, Is.EqualTo(_result.Pooled.Auroc));
+            Assert.That(trained.Baselines["untrained_probe"].AveragePrecision, Is.EqualTo(_result.Pooled.AveragePrecision));
+        });
+    }
+
+    [Test]
+    public void MetricsThatCannotBeReadAreAnError()
+    {
+        var file = Path.Combine(TestFiles.NewFolder(), "metrics.json");
+        File.WriteAllText(file, "{\"pooled\":");
+        Assert.That(() => Evaluation.Read(file), Throws.InstanceOf<InputException>().With.Message.Contains(file));
+    }
+
+    [Test]
+    public void AChangeHasTheIntervalOfBoth()
+    {
+        EvalResult Of(double balanced, double half) => _result with { Pooled = _result.Pooled with { BalancedAccuracy = balanced }, BalancedAccuracyInterval = [balanced - half, balanced + half] };
+        var (change, low, high) = Of(0.75, 0.04).ChangeSince(Of(0.625, 0.03))!.Value;
+        Assert.That(new[] { change, low, high }, Is.EqualTo(new[] { 0.125, 0.075, 0.175 }).Within(1e-12));
+        Assert.That(Of(0.75, 0.04).ChangeSince(_result with { Pooled = _result.Pooled with { BalancedAccuracy = null } }), Is.Null);
+    }
+
+    private (EvalResult Result, string Output) Run(string? adapter)
+    {
+        var output = TestFiles.NewFolder();
+        using var backend = new CpuBackend();
+        var config = new EvalConfig { Model = TestFiles.TinyModel, Adapter = adapter, Data = new DataSource(_data, Split: "test"), Out = output, BatchSize = 4, MaxCompletionLength = 64 };
+        return (Evaluation.Run(config, backend, null, CancellationToken.None), output);
+    }
+
+    private void Copy(string category, string kind, int count)
+    {
+        var target = Path.Combine(_data, category, "test", kind);
+        Directory.CreateDirectory(target);
+        foreach (var file in Directory.GetFiles(Path.Combine(TestFiles.Sample("parts-mvtec"), category, "test", kind)).Order(StringComparer.Ordinal).Take(count))
+        {
+            File.Copy(file, Path.Combine(target, Path.GetFileName(file)));
+        }
+    }
+}
