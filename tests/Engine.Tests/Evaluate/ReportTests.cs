@@ -40,9 +40,9 @@ internal sealed partial class ReportTests
         var page = Report.Render(Example());
         Assert.Multiple(() =>
         {
-            Assert.That(page, Does.Not.Contain("http").And.Not.Contain("@import").And.Not.Contain("<link").And.Not.Contain("<script"));
+            Assert.That(WithoutImages(page), Does.Not.Contain("http").And.Not.Contain("@import").And.Not.Contain("<link").And.Not.Contain("<script"));
             Assert.That(Source().Matches(page).Select(match => match.Groups[1].Value), Is.Not.Empty.And.All.StartsWith("data:image/jpeg;base64,"));
-            Assert.That(page, Does.Not.Contain("url("));
+            Assert.That(WithoutImages(page), Does.Not.Contain("url("));
         });
         AssertWellFormed(page);
     }
@@ -56,7 +56,7 @@ internal sealed partial class ReportTests
             Assert.That(page, Does.Contain(text));
         }
 
-        Assert.That(page, Does.Not.Contain("NaN").And.Not.Contain("∞"));
+        Assert.That(WithoutImages(page), Does.Not.Contain("NaN").And.Not.Contain("∞"));
     }
 
     [Test]
@@ -64,7 +64,7 @@ internal sealed partial class ReportTests
     {
         var predictions = Enumerable.Range(0, images).Select(i => Of(0, i == 0 ? 1 : 0, i)).ToArray();
         var page = Report.Render(new ReportData { Result = Result(predictions), Predictions = predictions });
-        Assert.That(page, Does.Contain("–").And.Not.Contain("NaN"));
+        Assert.That(WithoutImages(page), Does.Contain("–").And.Not.Contain("NaN"));
         AssertWellFormed(page);
     }
 
@@ -170,6 +170,9 @@ internal sealed partial class ReportTests
             Settings = new Dictionary<string, object?> { ["data"] = "samples/parts-mvtec", ["model"] = "samples/tiny-qwen2-vl", ["adapter"] = null, ["votes"] = 0 },
         };
     }
+
+    // Base64 may spell anything.
+    private static string WithoutImages(string page) => Source().Replace(page, "");
 
     // All tags but HTML's own void ones are closed, and nested as they are opened.
     private static void AssertWellFormed(string page)
