@@ -1,20 +1,30 @@
 using LrIad.Engine;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Compute.Cpu;
+using LrIad.Engine.Compute.Cuda;
 
 namespace LrIad.Cli;
 
 /// <summary>Where a model runs.</summary>
 internal static class Devices
 {
-    public const string Help = "auto, cpu or cuda";
+    public const string Help = "auto (a GPU where there is one, else the CPU), cpu or cuda";
+
+    /// <summary>Why <c>--device cuda</c> would not work here, or null if it would.</summary>
+    public static string? CudaUnavailable => CudaBackend.Unavailable();
 
     /// <summary>Opens a device by name.</summary>
     public static Backend Open(string device) => device switch
     {
-        "cuda" => throw new InputException("--device cuda: this build has no CUDA backend yet. Use --device cpu, or leave it out."),
-        _ => new CpuBackend(),
+        "cpu" => new CpuBackend(),
+        "auto" when CudaUnavailable is not null => new CpuBackend(),
+        _ => new CudaBackend(),
     };
+
+    /// <summary>Opens a device that can train.</summary>
+    public static Backend OpenForTraining(string device) => device == "cuda"
+        ? throw new InputException("--device cuda: training runs on the CPU so far; the GPU evaluates, inspects and scores. Use --device cpu, or leave it out.")
+        : new CpuBackend();
 
     /// <summary>Checks a name.</summary>
     public static string Parse(Values values) => values.OneOf("auto", "cpu", "cuda");

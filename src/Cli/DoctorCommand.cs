@@ -26,10 +26,15 @@ internal static class DoctorCommand
         screen.Result($"{"sample",-12}{sample ?? "not found: --sample works in a clone of the project alone"}");
         screen.Result();
         screen.Result("runs:         eval, inspect, score, tokenize, data stats on the CPU" + (trains ? "; train on the CPU" : ""));
-        screen.Result("does not run: --device cuda: this build has no CUDA backend yet");
+        var cuda = Devices.CudaUnavailable;
+        if (cuda is null)
+        {
+            screen.Result("              eval, inspect, score on the GPU");
+        }
+
+        screen.Result("does not run: train on the GPU" + (cuda is null ? "" : $"; --device cuda at all: {cuda}") + (trains ? "" : "; train"));
         if (!trains)
         {
-            screen.Result("              train");
             screen.Result($"to mend it:   {torch}");
         }
 

@@ -112,11 +112,6 @@ public record struct TokenRow(int Position0, int Position1, int Position2, int S
 [StructLayout(LayoutKind.Sequential)]
 public record struct AttentionItem(int FirstRow, int Rows, int FirstBlock, int Keys, int Causal, int Group);
 
-/// <summary>All attention of a packed batch in one layer. Items are ordered by group, and every row is named by at least one item with keys for it.</summary>
-/// <param name="Items">The pieces.</param>
-/// <param name="Blocks">Block numbers that the items point into.</param>
-public readonly record struct AttentionWork(View<AttentionItem> Items, View<int> Blocks);
-
 /// <summary>
 /// Keys and values of one layer, in blocks of <see cref="BlockSize"/> slots: [block][K|V][head][slot in block][column]. Its gradient has the same form in float32.
 /// </summary>

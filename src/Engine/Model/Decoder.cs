@@ -62,8 +62,7 @@ public sealed class Decoder : IDisposable
     private readonly Tensor _logSumExp;
     private readonly View<int> _ids;
     private readonly View<TokenRow> _rows;
-    private View<AttentionItem> _items;
-    private View<int> _blocks;
+    private readonly AttentionWork _work;
 
     /// <summary>Takes the buffers of passes of up to <paramref name="maxRows"/> rows.</summary>
     public Decoder(QwenModel model, Backend backend, int maxRows)
@@ -79,6 +78,7 @@ public sealed class Decoder : IDisposable
         _logSumExp = _arena.Allocate(ElementType.Float32, maxRows, text.Heads);
         _ids = _arena.Allocate<int>(maxRows);
         _rows = _arena.Allocate<TokenRow>(maxRows);
+        _work = new AttentionWork(backend, _arena);
     }
 
     /// <summary>Rows a pass can have.</summary>
@@ -98,8 +98,8 @@ public sealed class Decoder : IDisposable
     {
         ArgumentNullException.ThrowIfNull(batch);
         ArgumentNullException.ThrowIfNull(cache);
-        var (rows, work) = Upload(batch);
         var count = batch.Count;
+        var rows = Upload(batch);
         var x = Rows(tape?.Layers[0].X ?? _x, count);
         _backend.Embed(_ids.Slice(0, count), _model.Embedding, features, x);
         if (tape is not null)
@@ -113,7 +113,7 @@ public sealed class Decoder : IDisposable
             var (q, o, logSumExp) = (Rows(kept?.Q ?? _q, count), Rows(kept?.O ?? _o, count), Rows(kept?.LogSumExp ?? _logSumExp, count));
             var lowRank = kept is null || adapter is null ? default : Rows(kept.LowRank, count);
             _backend.ProjectQkv(x, layer.Qkv, adapter?[i], dropout with { Layer = i }, _model.DecoderRotary, rows, q, cache.Layers[i], lowRank);
-            _backend.Attend(q, cache.Layers[i], work, o, logSumExp);
+            _backend.Attend(q, cache.Layers[i], _work, o, logSumExp);
 
             // Without a tape the residual stream is updated in place; with one, every layer leaves its own.
             var middle = kept is null ? x : Rows(kept.Middle, count);
@@ -137,14 +137,14 @@ public sealed class Decoder : IDisposable
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(gradients);
         var count = batch.Count;
-        var (rows, work) = (_rows.Slice(0, count), new AttentionWork(_items.Slice(0, batch.Items.Count), _blocks.Slice(0, batch.Blocks.Count)));
+        var rows = _rows.Slice(0, count);
         for (var i = _model.Layers.Count - 1; i >= 0; i--)
         {
             var (layer, kept) = (_model.Layers[i], tape.Layers[i]);
             var (dq, dO) = (Rows(tape.DQuery, count), Rows(tape.DOutput, count));
             _backend.FeedForwardBackward(Rows(kept.Middle, count), layer.FeedForward, Rows(kept.Saved, count), dx, dx);
             _backend.ProjectOutBackward(dx, layer.Output, dO);
-            _backend.AttendBackward(Rows(kept.Q, count), tape.Cache.Layers[i], work, Rows(kept.O, count), Rows(kept.LogSumExp, count), dO, dq, tape.DKeyValue);
+            _backend.AttendBackward(Rows(kept.Q, count), tape.Cache.Layers[i], _work, Rows(kept.O, count), Rows(kept.LogSumExp, count), dO, dq, tape.DKeyValue);
             _backend.ProjectQkvBackward(
                 Rows(kept.X, count), layer.Qkv, tape.Adapter?[i], tape.Dropout with { Layer = i }, _model.DecoderRotary, rows,
                 Rows(kept.LowRank, count), dq, tape.DKeyValue, dx, dx, gradients[i]);
@@ -156,31 +156,17 @@ public sealed class Decoder : IDisposable
 
     private static Tensor Rows(Tensor buffer, int count) => buffer.Slice(0, count);
 
-    private (View<TokenRow> Rows, AttentionWork Work) Upload(PackedBatch batch)
+    private View<TokenRow> Upload(PackedBatch batch)
     {
         if (batch.Count > MaxRows)
         {
             throw new ArgumentException($"A pass of {batch.Count} rows does not fit buffers for {MaxRows}.");
         }
 
-        // Work lists have no natural bound; their buffers grow by doubling and then stay.
-        Grow(ref _items, batch.Items.Count);
-        Grow(ref _blocks, batch.Blocks.Count);
         var rows = _rows.Slice(0, batch.Count);
-        var work = new AttentionWork(_items.Slice(0, batch.Items.Count), _blocks.Slice(0, batch.Blocks.Count));
         _backend.Upload<int>(CollectionsMarshal.AsSpan(batch.Ids), _ids.Slice(0, batch.Count));
         _backend.Upload<TokenRow>(CollectionsMarshal.AsSpan(batch.Rows), rows);
-        _backend.Upload<AttentionItem>(CollectionsMarshal.AsSpan(batch.Items), work.Items);
-        _backend.Upload<int>(CollectionsMarshal.AsSpan(batch.Blocks), work.Blocks);
-        return (rows, work);
-    }
-
-    private void Grow<T>(ref View<T> view, int length)
-        where T : unmanaged
-    {
-        if (view.Length < length)
-        {
-            view = _arena.Allocate<T>(Math.Max(256, length * 2));
-        }
+        _work.Set(CollectionsMarshal.AsSpan(batch.Items), CollectionsMarshal.AsSpan(batch.Blocks));
+        return rows;
     }
 }

@@ -44,10 +44,9 @@ public sealed class VisionEncoder(QwenModel model, Backend backend)
         var cache = new KvCache(backend, arena, type, 1, _vision.Heads, _vision.HeadDim, images.Sum(image => KvCache.BlocksFor(image.Patches)));
         var batch = Pack(images, cache, pixels);
         var rows = arena.Allocate<TokenRow>(patches);
-        var work = new AttentionWork(arena.Allocate<AttentionItem>(batch.Items.Count), arena.Allocate<int>(batch.Blocks.Count));
+        var work = new AttentionWork(backend, arena);
         backend.Upload<TokenRow>(batch.Rows.ToArray(), rows);
-        backend.Upload<AttentionItem>(batch.Items.ToArray(), work.Items);
-        backend.Upload<int>(batch.Blocks.ToArray(), work.Blocks);
+        work.Set(batch.Items.ToArray(), batch.Blocks.ToArray());
 
         backend.PatchEmbed(pixels, model.PatchEmbedding, x);
         foreach (var layer in model.VisionLayers)

@@ -114,8 +114,8 @@ internal sealed class AttentionCase
 
     /// <summary>The operands in a backend's memory.</summary>
     public AttentionOperands On(Device device) => new(
-        device.Put(Q.ToArray(), Rows), new KvLayer(device.Put(Kv, MaxBlocks), Heads, HeadDim), new AttentionWork(device.Put(Items), device.Put(Blocks)),
-        device.New(Rows, Columns), device.New(Rows, Heads * PerHead));
+        device.Put(Q.ToArray(), Rows), new KvLayer(device.Put(Kv, MaxBlocks), Heads, HeadDim), device.Work(Items, Blocks),
+        device.New(Rows, Columns), device.New(Rows, Heads * PerHead, ElementType.Float32));
 
     private void AddRows(int rows)
     {

@@ -4,20 +4,26 @@ using LrIad.Engine.Compute.Cpu;
 namespace LrIad.Engine.Tests.Backends;
 
 /// <summary>A backend with memory for one test's operands.</summary>
-internal sealed class Device(int threads = 2) : IDisposable
+internal sealed class Device(Backend backend) : IDisposable
 {
     private Arena? _arena;
 
-    public CpuBackend Backend { get; } = new(threads);
+    public Device(int threads = 2)
+        : this(new CpuBackend(threads))
+    {
+    }
+
+    public Backend Backend => backend;
 
     private Arena Arena => _arena ??= Backend.CreateArena("test");
 
-    public Tensor New(int rows, int columns, ElementType type = ElementType.Float32) => Arena.Allocate(type, rows, columns);
+    /// <summary>A tensor of the backend's own type, or of another.</summary>
+    public Tensor New(int rows, int columns, ElementType? type = null) => Arena.Allocate(type ?? backend.ActivationType, rows, columns);
 
     public View<T> New<T>(int length)
         where T : unmanaged => Arena.Allocate<T>(length);
 
-    public Tensor Put(float[] values, int rows, ElementType type = ElementType.Float32)
+    public Tensor Put(float[] values, int rows, ElementType? type = null)
     {
         var tensor = New(rows, values.Length / rows, type);
         Backend.Upload(values, tensor);
@@ -30,6 +36,13 @@ internal sealed class Device(int threads = 2) : IDisposable
         var view = New<T>(values.Length);
         Backend.Upload<T>(values, view);
         return view;
+    }
+
+    public AttentionWork Work(AttentionItem[] items, int[] blocks)
+    {
+        var work = new AttentionWork(Backend, Arena);
+        work.Set(items, blocks);
+        return work;
     }
 
     public float[] Get(Tensor tensor)

@@ -63,7 +63,7 @@ internal sealed unsafe class MatMulTests
 
     private static void Multiply(Device device, Left a, Right b, Start start, float* c, long stride, int m, int n, int k, bool alone)
     {
-        using var threads = new CpuThreads(device.Backend.ThreadCount);
+        using var threads = new CpuThreads(((Compute.Cpu.CpuBackend)device.Backend).ThreadCount);
         var scratch = stackalloc float*[threads.Count];
         for (var worker = 0; worker < threads.Count; worker++)
         {

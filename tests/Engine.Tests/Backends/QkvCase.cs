@@ -77,13 +77,13 @@ internal sealed class QkvCase
         return new QkvOperands(
             device.Put(Matrix.Rows(X, Hidden, rows), rows.Length), new QkvWeights(_norm.On(device), _query.On(device), _key.On(device), _value.On(device)),
             Adapter(device, Factors), Dropout, _rotary, device.Put(rows.Select(row => Rows[row]).ToArray()),
-            device.New(rows.Length, Queries), new KvLayer(device.Put(kv, Blocks), Heads, HeadDim), Rank > 0 ? device.New(rows.Length, 2 * Rank) : default);
+            device.New(rows.Length, Queries), new KvLayer(device.Put(kv, Blocks), Heads, HeadDim), Rank > 0 ? device.New(rows.Length, 2 * Rank, ElementType.Float32) : default);
     }
 
     public QkvOperands On(Device device) => On(device, [.. Enumerable.Range(0, RowCount)]);
 
     public AdapterLayer? Adapter(Device device, float[][] factors) => factors.Length == 0 ? null : new AdapterLayer(
-        new LowRank(device.Put(factors[0], Rank), device.Put(factors[1], Queries)), new LowRank(device.Put(factors[2], Rank), device.Put(factors[3], Keys)));
+        new LowRank(device.Put(factors[0], Rank, ElementType.Float32), device.Put(factors[1], Queries, ElementType.Float32)), new LowRank(device.Put(factors[2], Rank, ElementType.Float32), device.Put(factors[3], Keys, ElementType.Float32)));
 
     /// <summary>Rotated queries, rotated keys, values, and A·x of query then value, of all rows.</summary>
     public (double[] Q, double[] K, double[] V, double[] LowRank) Oracle(double[] x, double[][] factors)

@@ -1,4 +1,3 @@
-using LrIad.Engine.Compute;
 using LrIad.Engine.Compute.Cpu;
 using LrIad.Engine.Data;
 using LrIad.Engine.Model;
@@ -10,8 +9,6 @@ namespace LrIad.Engine.Tests.Flow;
 /// <summary>The model against float32 transformers on the sample checkpoint.</summary>
 internal sealed class GoldenModelTests
 {
-    private static readonly string[] Cases = ["case0", "case1", "case2", "case3", "case4", "case5"];
-
     private CpuBackend _backend = null!;
     private QwenModel _model = null!;
 
@@ -29,7 +26,7 @@ internal sealed class GoldenModelTests
         _backend.Dispose();
     }
 
-    [TestCaseSource(nameof(Cases))]
+    [TestCaseSource(typeof(GoldenPass), nameof(GoldenPass.Cases))]
     public void Pixels_agree(string name)
     {
         using var golden = TestFiles.Golden(name);
@@ -37,38 +34,38 @@ internal sealed class GoldenModelTests
         var images = Directory.GetFiles(Path.Combine(TestFiles.Goldens, name), "image*.png").Order(StringComparer.Ordinal).Select(processor.Process).ToArray();
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(images.Select(image => (image.GridT, image.GridH, image.GridW)), Is.EqualTo(Grids(golden)));
+            Assert.That(images.Select(image => (image.GridT, image.GridH, image.GridW)), Is.EqualTo(GoldenPass.Grids(golden)));
             Assert.That(images.SelectMany(image => image.Pixels).ToArray(), Is.EqualTo(golden.Read("pixel_values")).Within(1e-5f));
         }
     }
 
-    [TestCaseSource(nameof(Cases))]
+    [TestCaseSource(typeof(GoldenPass), nameof(GoldenPass.Cases))]
     public void Prompt_tokens_are_equal(string name)
     {
         using var golden = TestFiles.Golden(name);
         using var manifest = System.Text.Json.JsonDocument.Parse(File.ReadAllBytes(Path.Combine(TestFiles.Goldens, "manifest.json")));
         var entry = manifest.RootElement.EnumerateArray().Single(item => item.TryGetProperty("case", out var value) && value.GetString() == name);
         var ids = ChatPrompt.Build(
-            Tokenizer.Load(_model.TokenizerFile), PromptTemplate.Default, entry.GetProperty("object").GetString()!, [.. Grids(golden).Select(grid => grid.T * grid.H * grid.W / 4)]);
+            Tokenizer.Load(_model.TokenizerFile), PromptTemplate.Default, entry.GetProperty("object").GetString()!, [.. GoldenPass.Grids(golden).Select(grid => grid.T * grid.H * grid.W / 4)]);
         Assert.That(ids, Is.EqualTo(golden.ReadIntegers("input_ids").Take((int)golden.ReadIntegers("prompt_length")[0]).Select(id => (int)id)));
     }
 
-    [TestCaseSource(nameof(Cases))]
+    [TestCaseSource(typeof(GoldenPass), nameof(GoldenPass.Cases))]
     public void Image_embeddings_agree(string name)
     {
         using var golden = TestFiles.Golden(name);
         var expected = golden.Read("image_embeds");
-        Assert.That(Embed(golden), Is.EqualTo(expected).Within(1e-3f));
+        Assert.That(GoldenPass.Embed(_model, _backend, golden), Is.EqualTo(expected).Within(1e-3f));
     }
 
-    [TestCaseSource(nameof(Cases))]
+    [TestCaseSource(typeof(GoldenPass), nameof(GoldenPass.Cases))]
     public void Positions_are_equal(string name)
     {
         using var golden = TestFiles.Golden(name);
         var ids = golden.ReadIntegers("input_ids").Select(id => (int)id).ToArray();
         var promptLength = (int)golden.ReadIntegers("prompt_length")[0];
         var expected = golden.ReadIntegers("position_ids");
-        var (positions, next) = PromptPositions.Compute(ids[..promptLength], Grids(golden), _model.Geometry);
+        var (positions, next) = PromptPositions.Compute(ids[..promptLength], GoldenPass.Grids(golden), _model.Geometry);
         using (Assert.EnterMultipleScope())
         {
             for (var i = 0; i < ids.Length; i++)
@@ -79,11 +76,11 @@ internal sealed class GoldenModelTests
         }
     }
 
-    [TestCaseSource(nameof(Cases))]
+    [TestCaseSource(typeof(GoldenPass), nameof(GoldenPass.Cases))]
     public void Log_probs_of_the_completion_agree(string name)
     {
         using var golden = TestFiles.Golden(name);
-        var (prompt, completion) = Split(golden, golden.Read("image_embeds"));
+        var (prompt, completion) = GoldenPass.Split(_model, golden, golden.Read("image_embeds"));
         var actual = GoldenPass.LogProbs(_model, _backend, prompt, completion, adapter: null);
         Assert.That(actual, Is.EqualTo(golden.Read("completion_logprobs")).Within(1e-4f));
     }
@@ -94,7 +91,7 @@ internal sealed class GoldenModelTests
         var adapter = AdapterFile.Load(Path.Combine(TestFiles.Goldens, "adapter"), _model.Geometry);
         using var golden = TestFiles.Golden("case5");
         using var expected = TestFiles.Golden("adapter");
-        var (prompt, completion) = Split(golden, golden.Read("image_embeds"));
+        var (prompt, completion) = GoldenPass.Split(_model, golden, golden.Read("image_embeds"));
         var shape = AdapterWeights.ShapeFor(_model.Geometry, adapter.Rank);
         using var weights = new AdapterWeights(_backend, shape);
         using var gradients = new AdapterWeights(_backend, shape);
@@ -125,43 +122,5 @@ internal sealed class GoldenModelTests
             var norm = Math.Sqrt(reference.Sum(value => (double)value * value));
             Assert.That(difference / norm, Is.LessThan(1e-3), $"layer {layer} {projection} {factor}");
         }
-    }
-
-    private EncodedPrompt Prompt(int[] ids, float[] features, SafeTensors golden)
-    {
-        var (positions, next) = PromptPositions.Compute(ids, Grids(golden), _model.Geometry);
-        var feature = 0;
-        var encoded = ids.Select(id => id == _model.Geometry.ImageTokenId ? -(feature++) - 1 : id).ToArray();
-        return new EncodedPrompt(encoded, positions, next, features);
-    }
-
-    private (EncodedPrompt Prompt, int[] Completion) Split(SafeTensors golden, float[] features)
-    {
-        var ids = golden.ReadIntegers("input_ids").Select(id => (int)id).ToArray();
-        var promptLength = (int)golden.ReadIntegers("prompt_length")[0];
-        return (Prompt(ids[..promptLength], features, golden), ids[promptLength..]);
-    }
-
-    private static (int T, int H, int W)[] Grids(SafeTensors golden) =>
-        [.. golden.ReadIntegers("image_grid_thw").Select(size => (int)size).Chunk(3).Select(grid => (grid[0], grid[1], grid[2]))];
-
-    private float[] Embed(SafeTensors golden)
-    {
-        var pixels = golden.Read("pixel_values");
-        var images = new List<ImagePatches>();
-        var at = 0;
-        foreach (var (t, h, w) in Grids(golden))
-        {
-            var count = t * h * w * _model.Geometry.Vision.PatchValues;
-            images.Add(new ImagePatches(pixels[at..(at + count)], t, h, w));
-            at += count;
-        }
-
-        using var arena = _backend.CreateArena("test");
-        var features = arena.Allocate(ElementType.Float32, images.Sum(image => image.MergedTokens), _model.Geometry.Text.Hidden);
-        new VisionEncoder(_model, _backend).Encode(images, features);
-        var values = new float[features.Length];
-        _backend.Download(features, values);
-        return values;
     }
 }

@@ -1,0 +1,91 @@
+// What C# and the kernels agree on: one plain argument struct a kernel, all fields 4 or 8 bytes wide. Kernels.cs in src/Engine/Compute/Cuda mirrors
+// them; `lriad_abi` at the end of lriad.cu lists their sizes, which are compared when the module loads.
+#pragma once
+#include <cuda_bf16.h>
+#include <cstdint>
+
+using bf16 = __nv_bfloat16;
+
+// Mirrors of src/Engine/Compute/Operands.cs.
+struct TokenRow { int position[3]; int slot; int adapter; uint32_t dropoutId, dropoutPosition; int reserved; };
+struct LogProbRow { int row, target; float temperature; };
+struct SampleRow { int row; float temperature; int topK; float topP; uint32_t seedLow, seedHigh, sample, position; };
+
+// x[t] = table[ids[t]], or features[-ids[t] - 1]. Columns divisible by 8.
+struct EmbedArgs { const int* ids; const bf16* table; const bf16* features; bf16* x; int columns; int reserved; };
+
+struct ConvertArgs { const float* from; bf16* to; int64_t count; };
+
+// y[r] = norm(x[row r]); row r is r itself or, where `gather` is given, the int at gather + r · gatherStride bytes.
+// With rank > 0 also lowRank[r] = [A_q · y[r] | A_v · y[r]], zero where the row's adapter is off.
+struct NormArgs {
+    const bf16 *x, *weight, *bias;
+    bf16* y;
+    const char* gather;
+    const TokenRow* rows;
+    const float *queryA, *valueA;
+    float* lowRank;
+    int columns, layerNorm, gatherStride, rank;
+    float epsilon;
+    int reserved;
+};
+
+// Low-rank update, rotary and the way into the cache. q is changed in place.
+struct QkvArgs {
+    bf16* q;
+    const bf16 *k, *v;
+    bf16* kv;
+    const TokenRow* rows;
+    const int* axis;
+    const float* frequency;
+    const float *lowRank, *queryB, *valueB;
+    int heads, perHead, headDim, rank;
+};
+
+// Attention. A tile is some consecutive query rows, all of which go through the same runs of keys.
+struct AttendTile { int row, rows, firstRun, runs, slot; };
+// Row j of the tile sees the first min(keys, limit + step · j) keys of a run.
+struct AttendRun { int firstBlock, keys, limit, step; };
+struct AttendMerge { int row, firstPart, parts; };
+
+struct AttendArgs {
+    const bf16 *q, *kv;
+    const int* blocks;
+    const AttendTile* tiles;
+    const AttendRun* runs;
+    bf16* o;
+    float *logSumExp, *partialO, *partialLogSumExp;
+    int heads, perHead;
+    float scale;
+    int reserved;
+};
+
+struct AttendMergeArgs {
+    const AttendMerge* merges;
+    const int* parts;
+    const float *partialO, *partialLogSumExp;
+    bf16* o;
+    float* logSumExp;
+    int heads, headDim;
+};
+
+// h = silu(gate) · up, from rows of gate | up.
+struct GatedSiluArgs { const bf16* gateUp; bf16* h; int rows, columns; };
+// h = activation(x): quick GELU, or GELU by erf.
+struct GeluArgs { const bf16* x; bf16* h; int64_t count; int quick; int reserved; };
+
+// What the head's logits say about a row, gathered in parts.
+struct HeadPart { float max, sum, weighted, key; int token; };
+struct HeadArgs {
+    const float* logits;
+    const LogProbRow* targets;
+    const SampleRow* samples;
+    const int* options;
+    HeadPart* parts;
+    float* floor;
+    int* lastTied;
+    int* token;
+    float *logProb, *entropy, *logSumExp, *optionLogProb;
+    int vocabulary, splits, optionCount, reserved;
+};
+

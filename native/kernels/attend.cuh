@@ -1,0 +1,195 @@
+// Attention over runs of cached keys: scores, soft-max and values in one pass (Dao et al., FlashAttention-2, 2023), a tile of query rows at a time.
+// The rows of a tile are packed as (row, query head of one key-value head): all that read the same keys are multiplied with them together.
+#pragma once
+#include "common.cuh"
+
+constexpr int kAttendRows = 64, kAttendThreads = 128, kBlockSlots = 64;
+
+namespace {
+
+// Shared memory of one block: queries, and two stages of keys and of values. Rows are one 16-byte chunk longer than they need to be, which makes their
+// number of chunks odd: eight rows of a matrix then lie in eight different banks.
+template <int D> struct AttendShared {
+    static constexpr int kChunks = D / 8, kStride = (kChunks + 1) * 16, kTile = kBlockSlots * kStride;
+    static_assert(kChunks % 2 == 0 && D % 16 == 0);
+    static constexpr int kBytes = 5 * kTile;
+};
+
+// Walks over all 64-key blocks of a tile's runs.
+struct KeyWalk {
+    const AttendRun* run;
+    int left, first;
+
+    __device__ __forceinline__ bool done() const { return left == 0; }
+    __device__ __forceinline__ void next() {
+        first += kBlockSlots;
+        if (first >= run->keys) { run++; left--; first = 0; }
+    }
+};
+
+template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
+    using Shared = AttendShared<D>;
+    constexpr int kChunks = Shared::kChunks, kStride = Shared::kStride, kTile = Shared::kTile, kSteps = D / 16;
+    extern __shared__ __align__(16) char shared[];
+    const AttendTile tile = a.tiles[blockIdx.x];
+    const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int packed = tile.rows * a.perHead, queries = a.heads * a.perHead;
+    const uint32_t base = sharedAddress(shared), keys = base + kTile, values = base + 3 * kTile;
+
+    for (int c = threadIdx.x; c < kAttendRows * kChunks; c += kAttendThreads) {
+        const int p = c / kChunks, chunk = c % kChunks, row = p / a.perHead;
+        const bf16* from = a.q + (static_cast<int64_t>(tile.row + row) * queries + head * a.perHead + (p - row * a.perHead)) * D + chunk * 8;
+        copyAsync(base + p * kStride + chunk * 16, p < packed ? from : a.q, p < packed);
+    }
+
+    const int64_t plane = static_cast<int64_t>(a.heads) * kBlockSlots * D;
+    auto fetch = [&](const KeyWalk& walk, int stage) {
+        const int block = a.blocks[walk.run->firstBlock + walk.first / kBlockSlots], there = walk.run->keys - walk.first;
+        const bf16* from = a.kv + block * 2 * plane + static_cast<int64_t>(head) * kBlockSlots * D;
+#pragma unroll
+        for (int i = 0; i < kBlockSlots * kChunks / kAttendThreads; i++) {
+            const int c = i * kAttendThreads + threadIdx.x, key = c / kChunks, chunk = c % kChunks;
+            const uint32_t to = stage * kTile + key * kStride + chunk * 16;
+            copyAsync(keys + to, from + c * 8, key < there);
+            copyAsync(values + to, from + plane + c * 8, key < there);
+        }
+    };
+
+    KeyWalk walk{a.runs + tile.firstRun, tile.runs, 0}, ahead = walk;
+    fetch(ahead, 0);
+    copyCommit();
+    ahead.next();
+
+    // Each thread holds parts of two packed rows: r and r + 8 of its warp's sixteen.
+    const int r0 = warp * 16 + lane / 4, row0 = r0 / a.perHead, row1 = (r0 + 8) / a.perHead;
+    const float scale = a.scale * kLog2E;
+    uint32_t q[kSteps][4];
+    float o[D / 8][4] = {}, max0 = -INFINITY, max1 = -INFINITY, sum0 = 0, sum1 = 0;
+    for (int step = 0; !walk.done(); step ^= 1, walk.next()) {
+        if (!ahead.done()) {
+            fetch(ahead, step ^ 1);
+            ahead.next();
+        }
+        copyCommit();
+        copyWait<1>();
+        __syncthreads();
+        if (walk.left == tile.runs && walk.first == 0) {
+#pragma unroll
+            for (int k = 0; k < kSteps; k++) loadMatrix4(q[k], base + (warp * 16 + lane % 16) * kStride + (k * 2 + lane / 16) * 16);
+        }
+
+        float s[8][4] = {};
+        const uint32_t keyTile = keys + step * kTile, valueTile = values + step * kTile;
+#pragma unroll
+        for (int k = 0; k < kSteps; k++)
+#pragma unroll
+            for (int n = 0; n < 8; n += 2) {
+                uint32_t b[4];
+                loadMatrix4(b, keyTile + (n * 8 + lane % 8 + lane / 16 * 8) * kStride + (k * 2 + lane / 8 % 2) * 16);
+                multiplyAdd(s[n], q[k], b[0], b[1]);
+                multiplyAdd(s[n + 1], q[k], b[2], b[3]);
+            }
+
+        // Which of these keys each of the two rows sees.
+        const int limit = walk.run->limit - walk.first, step0 = walk.run->step;
+        const int there = walk.run->keys - walk.first, see0 = min(there, limit + step0 * row0), see1 = min(there, limit + step0 * row1);
+        float new0 = max0, new1 = max1;
+#pragma unroll
+        for (int n = 0; n < 8; n++)
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const int key = n * 8 + lane % 4 * 2 + j;
+                s[n][j] = key < see0 ? s[n][j] * scale : -INFINITY;
+                s[n][j + 2] = key < see1 ? s[n][j + 2] * scale : -INFINITY;
+                new0 = fmaxf(new0, s[n][j]);
+                new1 = fmaxf(new1, s[n][j + 2]);
+            }
+#pragma unroll
+        for (int offset = 1; offset < 4; offset *= 2) {
+            new0 = fmaxf(new0, __shfl_xor_sync(~0u, new0, offset));
+            new1 = fmaxf(new1, __shfl_xor_sync(~0u, new1, offset));
+        }
+        // A row that has seen no key yet keeps zeros: exp2(-inf − 0).
+        const float shift0 = new0 == -INFINITY ? 0 : new0, shift1 = new1 == -INFINITY ? 0 : new1;
+        const float fade0 = exp2f(max0 - shift0), fade1 = exp2f(max1 - shift1);
+        max0 = new0;
+        max1 = new1;
+        sum0 *= fade0;
+        sum1 *= fade1;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) { o[n][0] *= fade0; o[n][1] *= fade0; o[n][2] *= fade1; o[n][3] *= fade1; }
+#pragma unroll
+        for (int n = 0; n < 8; n++) {
+            s[n][0] = exp2f(s[n][0] - shift0);
+            s[n][1] = exp2f(s[n][1] - shift0);
+            s[n][2] = exp2f(s[n][2] - shift1);
+            s[n][3] = exp2f(s[n][3] - shift1);
+            sum0 += s[n][0] + s[n][1];
+            sum1 += s[n][2] + s[n][3];
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const uint32_t p[4] = {pack(s[2 * k][0], s[2 * k][1]), pack(s[2 * k][2], s[2 * k][3]), pack(s[2 * k + 1][0], s[2 * k + 1][1]), pack(s[2 * k + 1][2], s[2 * k + 1][3])};
+#pragma unroll
+            for (int n = 0; n < D / 8; n += 2) {
+                uint32_t b[4];
+                loadMatrix4Transposed(b, valueTile + (k * 16 + lane % 16) * kStride + (n + lane / 16) * 16);
+                multiplyAdd(o[n], p, b[0], b[1]);
+                multiplyAdd(o[n + 1], p, b[2], b[3]);
+            }
+        }
+        __syncthreads();
+    }
+
+#pragma unroll
+    for (int offset = 1; offset < 4; offset *= 2) {
+        sum0 += __shfl_xor_sync(~0u, sum0, offset);
+        sum1 += __shfl_xor_sync(~0u, sum1, offset);
+    }
+#pragma unroll
+    for (int side = 0; side < 2; side++) {
+        const int p = r0 + side * 8, row = side ? row1 : row0;
+        if (p >= packed) continue;
+        const float sum = side ? sum1 : sum0, max = side ? max1 : max0, inverse = sum > 0 ? 1 / sum : 0;
+        const float logSum = sum > 0 ? max / kLog2E + logf(sum) : -INFINITY;
+        const int query = head * a.perHead + (p - row * a.perHead);
+        const bool whole = tile.slot < 0;
+        const int64_t at = static_cast<int64_t>(whole ? tile.row + row : tile.slot + row) * queries + query;
+        if (lane % 4 == 0) (whole ? a.logSumExp : a.partialLogSumExp)[at] = logSum;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            const float x = o[n][side * 2] * inverse, y = o[n][side * 2 + 1] * inverse;
+            const int64_t to = at * D + n * 8 + lane % 4 * 2;
+            if (whole) *reinterpret_cast<uint32_t*>(a.o + to) = pack(x, y);
+            else *reinterpret_cast<float2*>(a.partialO + to) = make_float2(x, y);
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_128(const __grid_constant__ AttendArgs a) { attend<128>(a); }
+extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_80(const __grid_constant__ AttendArgs a) { attend<80>(a); }
+
+// Rows whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A block a row, a warp a head.
+extern "C" __global__ void __launch_bounds__(256) lriad_attend_merge(const __grid_constant__ AttendMergeArgs a) {
+    const AttendMerge merge = a.merges[blockIdx.x];
+    const int* parts = a.parts + merge.firstPart;
+    for (int head = threadIdx.x / 32; head < a.heads; head += 8) {
+        float max = -INFINITY, sum = 0;
+        for (int i = 0; i < merge.parts; i++) max = fmaxf(max, a.partialLogSumExp[static_cast<int64_t>(parts[i]) * a.heads + head]);
+        for (int i = 0; i < merge.parts; i++) sum += expf(a.partialLogSumExp[static_cast<int64_t>(parts[i]) * a.heads + head] - max);
+        const int64_t at = static_cast<int64_t>(merge.row) * a.heads + head;
+        if (threadIdx.x % 32 == 0) a.logSumExp[at] = max + logf(sum);
+        for (int c = threadIdx.x % 32 * 4; c < a.headDim; c += 128) {
+            float4 o = {};
+            for (int i = 0; i < merge.parts; i++) {
+                const int64_t part = static_cast<int64_t>(parts[i]) * a.heads + head;
+                const float weight = expf(a.partialLogSumExp[part] - max) / sum;
+                const float4 p = *reinterpret_cast<const float4*>(a.partialO + part * a.headDim + c);
+                o.x += weight * p.x; o.y += weight * p.y; o.z += weight * p.z; o.w += weight * p.w;
+            }
+            *reinterpret_cast<uint2*>(a.o + at * a.headDim + c) = make_uint2(pack(o.x, o.y), pack(o.z, o.w));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+// Small things that several kernels need.
+#pragma once
+#include "abi.h"
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+__device__ __forceinline__ float2 unpack(uint32_t pair) {
+    // A bfloat16 is the upper half of a float.
+    return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
+}
+
+__device__ __forceinline__ uint32_t pack(float low, float high) {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t*>(&pair);
+}
+
+// Eight bfloat16 values as floats, and back.
+struct Eight {
+    float v[8];
+
+    __device__ __forceinline__ static Eight load(const bf16* from) {
+        uint4 raw = *reinterpret_cast<const uint4*>(from);
+        Eight e;
+        float2 a = unpack(raw.x), b = unpack(raw.y), c = unpack(raw.z), d = unpack(raw.w);
+        e.v[0] = a.x; e.v[1] = a.y; e.v[2] = b.x; e.v[3] = b.y; e.v[4] = c.x; e.v[5] = c.y; e.v[6] = d.x; e.v[7] = d.y;
+        return e;
+    }
+
+    __device__ __forceinline__ void store(bf16* to) const {
+        *reinterpret_cast<uint4*>(to) = make_uint4(pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7]));
+    }
+};
+
+__device__ __forceinline__ float warpSum(float value) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(~0u, value, offset);
+    return value;
+}
+
+// Sum over the block; every thread gets it. `scratch` holds a float a warp; a barrier stands before and after its use.
+__device__ __forceinline__ float blockSum(float value, float* scratch) {
+    value = warpSum(value);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
+    __syncthreads();
+    float sum = 0;
+    for (int warp = 0; warp < static_cast<int>(blockDim.x) / 32; warp++) sum += scratch[warp];
+    return sum;
+}
+
+__device__ __forceinline__ uint32_t sharedAddress(const void* pointer) { return static_cast<uint32_t>(__cvta_generic_to_shared(pointer)); }
+
+// 16 bytes from global to shared memory in the background; zeros where `there` is false.
+__device__ __forceinline__ void copyAsync(uint32_t to, const void* from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
+}
+__device__ __forceinline__ void copyCommit() { asm volatile("cp.async.commit_group;"); }
+template <int Pending> __device__ __forceinline__ void copyWait() { asm volatile("cp.async.wait_group %0;" ::"n"(Pending)); }
+
+__device__ __forceinline__ void loadMatrix4(uint32_t (&r)[4], uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+}
+__device__ __forceinline__ void loadMatrix4Transposed(uint32_t (&r)[4], uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+}
+
+// c[16×8] += a[16×16] · b[16×8]
+__device__ __forceinline__ void multiplyAdd(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}

@@ -1,0 +1,275 @@
+// From logits to log-probs and draws. Every row's vocabulary is cut into `splits` parts, a block each; parts are put together in their order.
+#pragma once
+#include "common.cuh"
+
+constexpr int kHeadThreads = 256;
+
+namespace {
+
+// Philox4x32-10, as src/Engine/Compute/Philox.cs has it.
+__device__ __forceinline__ uint4 philox(uint32_t k0, uint32_t k1, uint4 c) {
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        const uint64_t p0 = static_cast<uint64_t>(0xD2511F53u) * c.x, p1 = static_cast<uint64_t>(0xCD9E8D57u) * c.z;
+        c = make_uint4(static_cast<uint32_t>(p1 >> 32) ^ c.y ^ k0, static_cast<uint32_t>(p1), static_cast<uint32_t>(p0 >> 32) ^ c.w ^ k1, static_cast<uint32_t>(p0));
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return c;
+}
+
+// The one logarithm of all draws and the noise made of it: the operations of Philox.cs in the same order, so that the bits are the same too.
+__device__ __forceinline__ float drawLog(float x) {
+    const int shifted = __float_as_int(x) + (0x3F800000 - 0x3F3504F3);
+    const float exponent = static_cast<float>((shifted >> 23) - 127);
+    const float m = __fsub_rn(__int_as_float((shifted & 0x007FFFFF) + 0x3F3504F3), 1.0f);
+    float p = 7.0376836292e-2f;
+    p = __fmaf_rn(p, m, -1.1514610310e-1f);
+    p = __fmaf_rn(p, m, 1.1676998740e-1f);
+    p = __fmaf_rn(p, m, -1.2420140846e-1f);
+    p = __fmaf_rn(p, m, 1.4249322787e-1f);
+    p = __fmaf_rn(p, m, -1.6668057665e-1f);
+    p = __fmaf_rn(p, m, 2.0000714765e-1f);
+    p = __fmaf_rn(p, m, -2.4999993993e-1f);
+    p = __fmaf_rn(p, m, 3.3333331174e-1f);
+    const float square = __fmul_rn(m, m);
+    float result = __fmul_rn(p, __fmul_rn(square, m));
+    result = __fmaf_rn(exponent, -2.12194440e-4f, result);
+    result = __fmaf_rn(square, -0.5f, result);
+    result = __fadd_rn(m, result);
+    return __fmaf_rn(exponent, 0.693359375f, result);
+}
+
+__device__ __forceinline__ float gumbel(uint32_t word) {
+    float v = __fmul_rn(__fadd_rn(static_cast<float>(static_cast<int>(word >> 1)), 0.5f), 4.656612873e-10f);
+    v = fminf(v, 0.99999994f);
+    const float exponential = v < 1.0f / 4096 ? __fmaf_rn(__fmul_rn(v, v), 0.5f, v) : -drawLog(__fsub_rn(1.0f, v));
+    return -drawLog(exponential);
+}
+
+// Σ e^(z − max) and Σ e^(z − max)·(z − max) of two sets as those of their union.
+__device__ __forceinline__ void join(HeadPart& a, float max, float sum, float weighted) {
+    const float top = fmaxf(a.max, max);
+    if (top == -INFINITY) return;
+    const float fa = a.sum > 0 ? expf(a.max - top) : 0, fb = sum > 0 ? expf(max - top) : 0;
+    a.weighted = fa * (a.weighted + a.sum * (a.sum > 0 ? a.max - top : 0)) + fb * (weighted + sum * (sum > 0 ? max - top : 0));
+    a.sum = fa * a.sum + fb * sum;
+    a.max = top;
+}
+
+// The larger key; the lower token among equals.
+__device__ __forceinline__ void best(HeadPart& a, float key, int token) {
+    if (token >= 0 && (a.token < 0 || key > a.key || (key == a.key && token < a.token))) {
+        a.key = key;
+        a.token = token;
+    }
+}
+
+// Bits that sort as the floats do.
+__device__ __forceinline__ uint32_t sortable(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+__device__ __forceinline__ float inverseTemperature(const HeadArgs& a, int r) {
+    const float temperature = a.samples ? a.samples[r].temperature : a.targets[r].temperature;
+    return temperature == 0 ? 1.0f : __fdiv_rn(1.0f, temperature);
+}
+
+}  // namespace
+
+// The smallest logit that top-k, then top-p leave, and the last token of those that have exactly this logit and stay (the lowest ids stay). Radix descent over
+// the bits of the logits, by count for top-k and by mass in fixed point for top-p, so that no sum depends on an order.
+extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) {
+    __shared__ unsigned long long bins[256];
+    __shared__ uint32_t prefix;
+    __shared__ unsigned long long above;
+    __shared__ float scratch[32];
+    const int r = blockIdx.x, vocabulary = a.vocabulary;
+    const SampleRow row = a.samples[r];
+    const float* logits = a.logits + static_cast<int64_t>(r) * vocabulary;
+    const bool byCount = row.topK > 0 && row.topK < vocabulary, byMass = row.topP < 1.0f;
+    if (row.temperature == 0 || (!byCount && !byMass)) {
+        if (threadIdx.x == 0) { a.floor[r] = -INFINITY; a.lastTied[r] = vocabulary; }
+        return;
+    }
+
+    const float inverse = inverseTemperature(a, r);
+    float max = -INFINITY;
+    for (int i = threadIdx.x; i < vocabulary; i += 1024) max = fmaxf(max, __fmul_rn(logits[i], inverse));
+    for (int offset = 16; offset > 0; offset >>= 1) max = fmaxf(max, __shfl_xor_sync(~0u, max, offset));
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = max;
+    __syncthreads();
+    for (int warp = 0; warp < 32; warp++) max = fmaxf(max, scratch[warp]);
+
+    // Of the values not below `least` (of those equal to it only `equals` tokens): the value at which `wanted` units of weight are reached from above.
+    auto mass = [&](float z) { return static_cast<unsigned long long>(exp(static_cast<double>(z - max)) * 1099511627776.0); };
+    auto descend = [&](bool count, unsigned long long wanted, uint32_t least, unsigned long long equals) {
+        if (threadIdx.x == 0) { prefix = 0; above = 0; }
+        for (int shift = 24; shift >= 0; shift -= 8) {
+            for (int i = threadIdx.x; i < 256; i += 1024) bins[i] = 0;
+            __syncthreads();
+            const uint32_t head = prefix;
+            for (int i = threadIdx.x; i < vocabulary; i += 1024) {
+                const float z = __fmul_rn(logits[i], inverse);
+                const uint32_t bits = sortable(z);
+                if (bits <= least || (shift < 24 && bits >> (shift + 8) != head)) continue;
+                atomicAdd(&bins[bits >> shift & 255], count ? 1ull : mass(z));
+            }
+            __syncthreads();
+            if (threadIdx.x == 0) {
+                // The floor itself was left out above: it counts as often as it stays.
+                if (least != 0 && (shift == 24 || least >> (shift + 8) == head)) {
+                    const uint32_t bits = least & 0x80000000u ? least & 0x7fffffffu : ~least;
+                    bins[least >> shift & 255] += equals * (count ? 1ull : mass(__uint_as_float(bits)));
+                }
+                int bin = 255;
+                while (bin > 0 && above + bins[bin] < wanted) above += bins[bin--];
+                while (bins[bin] == 0 && bin < 255) above -= bins[++bin];
+                prefix = head << 8 | bin;
+            }
+            __syncthreads();
+        }
+    };
+
+    uint32_t least = 0;
+    unsigned long long stay = ~0ull;
+    if (byCount) {
+        descend(true, row.topK, 0, 0);
+        least = prefix;
+        stay = row.topK - above;
+        __syncthreads();
+    }
+    if (byMass) {
+        __shared__ unsigned long long total;
+        if (threadIdx.x == 0) total = 0;
+        __syncthreads();
+        unsigned long long mine = 0;
+        for (int i = threadIdx.x; i < vocabulary; i += 1024) {
+            const float z = __fmul_rn(logits[i], inverse);
+            if (sortable(z) > least) mine += mass(z);
+        }
+        atomicAdd(&total, mine);
+        __syncthreads();
+        const auto value = [](uint32_t bits) { return __uint_as_float(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits); };
+        const unsigned long long all = total + (byCount ? stay * mass(value(least)) : 0);
+        unsigned long long wanted = static_cast<unsigned long long>(ceil(static_cast<double>(all) * row.topP));
+        if (wanted == 0) wanted = 1;
+        descend(false, wanted, least, byCount ? stay : 0);
+        const unsigned long long each = mass(value(prefix)), need = each == 0 ? 1 : (wanted - above + each - 1) / each;
+        stay = prefix == least && byCount && stay < need ? stay : need;
+        least = prefix;
+        __syncthreads();
+    }
+
+    // Of the tokens at the floor the first `stay` remain: find the last of them, a bit of its id at a time.
+    __shared__ int found, zeros;
+    if (threadIdx.x == 0) found = 0;
+    int top = 1;
+    while (top < vocabulary) top <<= 1;
+    for (int bit = top >> 1; bit > 0; bit >>= 1) {
+        if (threadIdx.x == 0) zeros = 0;
+        __syncthreads();
+        const int head = found;
+        int mine = 0;
+        for (int i = head + threadIdx.x; i < min(head + bit, vocabulary); i += 1024) mine += sortable(__fmul_rn(logits[i], inverse)) == least;
+        atomicAdd(&zeros, mine);
+        __syncthreads();
+        if (static_cast<unsigned long long>(zeros) < stay) {
+            stay -= zeros;
+            if (threadIdx.x == 0) found = head + bit;
+        }
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) {
+        a.floor[r] = __uint_as_float(least & 0x80000000u ? least & 0x7fffffffu : ~least);
+        a.lastTied[r] = found;
+    }
+}
+
+// Maximum, Σ e, Σ e·z and, for draws, the winner of one part of a row's vocabulary.
+extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(const __grid_constant__ HeadArgs a) {
+    __shared__ HeadPart warps[kHeadThreads / 32];
+    const int r = blockIdx.x, split = blockIdx.y, lane = threadIdx.x % 32;
+    const float* logits = a.logits + static_cast<int64_t>(r) * a.vocabulary;
+    const float inverse = inverseTemperature(a, r);
+    SampleRow row = {};
+    if (a.samples) row = a.samples[r];
+    const bool draw = a.samples && row.temperature != 0;
+    const float floor = draw ? a.floor[r] : -INFINITY;
+    const int lastTied = draw ? a.lastTied[r] : 0;
+
+    HeadPart part = {-INFINITY, 0, 0, -INFINITY, -1};
+    // Words of the generator come four at a time, for tokens eight apart.
+    const int groups = (a.vocabulary + 31) / 32, from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits), to = static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits);
+    for (int u = from * 8 + threadIdx.x; u < to * 8; u += kHeadThreads) {
+        const int first = u / 8 * 32 + u % 8;
+        uint32_t words[4] = {};
+        if (draw) {
+            const uint4 w = philox(row.seedLow, row.seedHigh, make_uint4(u, row.position, row.sample, 0));
+            words[0] = w.x; words[1] = w.y; words[2] = w.z; words[3] = w.w;
+        }
+        float z[4], max = part.max;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int token = first + j * 8;
+            z[j] = token < a.vocabulary ? __fmul_rn(logits[token], inverse) : -INFINITY;
+            max = fmaxf(max, z[j]);
+        }
+        if (max > part.max) {
+            if (part.sum > 0) {
+                const float fade = expf(part.max - max);
+                part.weighted = fade * (part.weighted + part.sum * (part.max - max));
+                part.sum *= fade;
+            }
+            part.max = max;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int token = first + j * 8;
+            if (token >= a.vocabulary) continue;
+            const float e = expf(z[j] - part.max);
+            part.sum += e;
+            part.weighted += e * (z[j] - part.max);
+            if (!a.samples) continue;
+            if (!draw) best(part, z[j], token);
+            else if (z[j] > floor || (z[j] == floor && token <= lastTied)) best(part, __fadd_rn(z[j], gumbel(words[j])), token);
+        }
+    }
+    for (int offset = 16; offset > 0; offset >>= 1) {
+        const HeadPart other = {__shfl_xor_sync(~0u, part.max, offset), __shfl_xor_sync(~0u, part.sum, offset), __shfl_xor_sync(~0u, part.weighted, offset),
+                                __shfl_xor_sync(~0u, part.key, offset), __shfl_xor_sync(~0u, part.token, offset)};
+        join(part, other.max, other.sum, other.weighted);
+        best(part, other.key, other.token);
+    }
+    if (lane == 0) warps[threadIdx.x / 32] = part;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int warp = 1; warp < kHeadThreads / 32; warp++) {
+            join(part, warps[warp].max, warps[warp].sum, warps[warp].weighted);
+            best(part, warps[warp].key, warps[warp].token);
+        }
+        a.parts[static_cast<int64_t>(r) * a.splits + split] = part;
+    }
+}
+
+// The parts of a row together. A block a row.
+extern "C" __global__ void __launch_bounds__(32) lriad_head_finish(const __grid_constant__ HeadArgs a) {
+    const int r = blockIdx.x;
+    const float* logits = a.logits + static_cast<int64_t>(r) * a.vocabulary;
+    HeadPart part = a.parts[static_cast<int64_t>(r) * a.splits];
+    for (int split = 1; split < a.splits; split++) {
+        const HeadPart other = a.parts[static_cast<int64_t>(r) * a.splits + split];
+        join(part, other.max, other.sum, other.weighted);
+        best(part, other.key, other.token);
+    }
+    const float logSumExp = part.max + logf(part.sum), inverse = inverseTemperature(a, r);
+    for (int i = threadIdx.x; i < a.optionCount; i += 32)
+        a.optionLogProb[static_cast<int64_t>(r) * a.optionCount + i] = __fmul_rn(logits[a.options[i]], inverse) - logSumExp;
+    if (threadIdx.x != 0) return;
+    const int token = a.samples ? part.token : a.targets[r].target;
+    if (a.token) a.token[r] = token;
+    a.logProb[r] = token < 0 ? NAN : __fmul_rn(logits[token], inverse) - logSumExp;
+    a.entropy[r] = logf(part.sum) - part.weighted / part.sum;
+    if (a.logSumExp) a.logSumExp[r] = logSumExp;
+}

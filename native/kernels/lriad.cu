@@ -1,0 +1,14 @@
+// All kernels, one fatbin.
+#include "abi.h"
+#include "embed.cuh"
+#include "norm.cuh"
+#include "qkv.cuh"
+#include "attend.cuh"
+#include "feedforward.cuh"
+#include "head.cuh"
+
+// Sizes of the argument structs, in the order that src/Interop expects them.
+extern "C" __device__ const int lriad_abi[] = {
+    sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
+    sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs),
+};

@@ -1,0 +1,74 @@
+// After the products of attention's start: low-rank update, rotary, cache.
+#pragma once
+#include "common.cuh"
+
+constexpr int kQkvThreads = 256, kMaxHalf = 128;
+
+namespace {
+
+// e += B[o … o + 7] · t
+__device__ __forceinline__ void addLowRank(Eight& e, const float* b, int o, const float* t, int rank) {
+    if (rank == 4) {
+        const float4 s = *reinterpret_cast<const float4*>(t);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const float4 f = *reinterpret_cast<const float4*>(b + static_cast<int64_t>(o + i) * 4);
+            e.v[i] += f.x * s.x + f.y * s.y + f.z * s.z + f.w * s.w;
+        }
+        return;
+    }
+    for (int j = 0; j < rank; j++)
+#pragma unroll
+        for (int i = 0; i < 8; i++) e.v[i] += b[static_cast<int64_t>(o + i) * rank + j] * t[j];
+}
+
+}  // namespace
+
+// A block a row. A head's columns i and i + headDim/2 turn together; a thread takes eight such pairs at a time.
+extern "C" __global__ void __launch_bounds__(kQkvThreads) lriad_qkv(const __grid_constant__ QkvArgs a) {
+    __shared__ float cosine[kMaxHalf], sine[kMaxHalf];
+    __shared__ alignas(16) float low[256];
+    const TokenRow row = a.rows[blockIdx.x];
+    const int half = a.headDim / 2, units = half / 8, queries = a.heads * a.perHead;
+    for (int i = threadIdx.x; i < half; i += kQkvThreads) {
+        float s, c;
+        sincosf(row.position[a.axis[i]] * a.frequency[i], &s, &c);
+        cosine[i] = c;
+        sine[i] = s;
+    }
+    const int rank = row.adapter ? a.rank : 0;
+    for (int i = threadIdx.x; i < 2 * rank; i += kQkvThreads) low[i] = a.lowRank[static_cast<int64_t>(blockIdx.x) * 2 * a.rank + i];
+    __syncthreads();
+
+    bf16* q = a.q + static_cast<int64_t>(blockIdx.x) * queries * a.headDim;
+    const bf16* k = a.k + static_cast<int64_t>(blockIdx.x) * a.heads * a.headDim;
+    const bf16* v = a.v + static_cast<int64_t>(blockIdx.x) * a.heads * a.headDim;
+    const int plane = a.heads * 64 * a.headDim;
+    bf16* slot = a.kv + static_cast<int64_t>(row.slot / 64) * 2 * plane + (row.slot % 64) * a.headDim;
+
+    for (int u = threadIdx.x; u < (queries + a.heads) * units; u += kQkvThreads) {
+        const int head = u / units, i = (u - head * units) * 8;
+        const bool query = head < queries;
+        const bf16* from = query ? q + head * a.headDim + i : k + (head - queries) * a.headDim + i;
+        bf16* to = query ? q + head * a.headDim + i : slot + (head - queries) * 64 * a.headDim + i;
+        Eight lower = Eight::load(from), upper = Eight::load(from + half);
+        if (query && rank > 0) {
+            addLowRank(lower, a.queryB, head * a.headDim + i, low, rank);
+            addLowRank(upper, a.queryB, head * a.headDim + i + half, low, rank);
+        }
+        Eight turned;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            turned.v[j] = lower.v[j] * cosine[i + j] - upper.v[j] * sine[i + j];
+            upper.v[j] = upper.v[j] * cosine[i + j] + lower.v[j] * sine[i + j];
+        }
+        turned.store(to);
+        upper.store(to + half);
+    }
+    for (int u = threadIdx.x; u < a.heads * 2 * units; u += kQkvThreads) {
+        const int head = u / (2 * units), i = (u - head * 2 * units) * 8;
+        Eight e = Eight::load(v + head * a.headDim + i);
+        if (rank > 0) addLowRank(e, a.valueB, head * a.headDim + i, low + rank, rank);
+        e.store(slot + plane + head * 64 * a.headDim + i);
+    }
+}

@@ -1,0 +1,108 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace LrIad.Engine.Compute.Cuda;
+
+public sealed unsafe partial class CudaBackend
+{
+    private readonly ConditionalWeakTable<AttentionWork, AttentionPlan> _plans = [];
+
+    /// <inheritdoc/>
+    protected override void AttendCore(Tensor q, KvLayer kv, AttentionWork work, Tensor o, Tensor logSumExp)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        Activation(q, nameof(q));
+        var kernel = kv.HeadDim switch
+        {
+            128 => _kernels.Attend128,
+            80 => _kernels.Attend80,
+            _ => throw new NotSupportedException($"The CUDA backend attends with heads of 80 or 128 columns, as Qwen2-VL has them; these have {kv.HeadDim}."),
+        };
+        var heads = q.Columns / kv.HeadDim;
+        var plan = Plan(work, heads / kv.Heads);
+        var (partialO, partialSum) = plan.Slots == 0
+            ? (0, 0)
+            : (Borrow(Scratch.PartialO, (long)plan.Slots * q.Columns * sizeof(float)), Borrow(Scratch.PartialLogSumExp, (long)plan.Slots * heads * sizeof(float)));
+        kernel.Launch(
+            _stream,
+            new AttendArgs(
+                q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, heads / kv.Heads, 1 / MathF.Sqrt(kv.HeadDim)),
+            plan.TileCount, kv.Heads, 128);
+        if (plan.MergeCount > 0)
+        {
+            _kernels.AttendMerge.Launch(
+                _stream, new AttendMergeArgs(plan.Merges, plan.Parts, partialO, partialSum, o.Address, logSumExp.Address, heads, kv.HeadDim), plan.MergeCount, 1, 256);
+        }
+    }
+
+    // A work list is planned when its first layer is computed; the others go by the same plan.
+    private AttentionPlan Plan(AttentionWork work, int perHead)
+    {
+        var plan = _plans.GetValue(work, _ => new AttentionPlan());
+        if (plan.Version != work.Version || plan.PerHead != perHead)
+        {
+            plan.Make(this, work, perHead);
+        }
+
+        return plan;
+    }
+
+    /// <summary>A planned work list in device memory.</summary>
+    private sealed class AttentionPlan
+    {
+        private readonly AttentionPlanner _planner = new();
+        private int[] _host = [];
+        private Storage? _storage;
+
+        public int Version { get; private set; }
+
+        public int PerHead { get; private set; }
+
+        public nint Tiles { get; private set; }
+
+        public nint Runs { get; private set; }
+
+        public nint Merges { get; private set; }
+
+        public nint Parts { get; private set; }
+
+        public int TileCount => _planner.Tiles.Count;
+
+        public int MergeCount => _planner.Merges.Count;
+
+        public int Slots => _planner.Slots;
+
+        public void Make(CudaBackend backend, AttentionWork work, int perHead)
+        {
+            _planner.Plan(work.HostItems, perHead);
+            var lengths = (Ints<AttendTile>(_planner.Tiles), Ints<AttendRun>(_planner.Runs), Ints<AttendMerge>(_planner.Merges), _planner.Parts.Count);
+            var total = lengths.Item1 + lengths.Item2 + lengths.Item3 + lengths.Item4;
+            if (_storage is null || _storage.Bytes < (long)total * sizeof(int))
+            {
+                _storage?.Dispose();
+                _storage = backend.CreateStorage(Math.Max(4096L, (long)total * 2 * sizeof(int)), "attention plans");
+                _host = new int[_storage.Bytes / sizeof(int)];
+            }
+
+            var at = 0;
+            Tiles = Add(_planner.Tiles);
+            Runs = Add(_planner.Runs);
+            Merges = Add(_planner.Merges);
+            Parts = Add(_planner.Parts);
+            backend.Upload<int>(_host.AsSpan(0, total), new View<int>(_storage, 0, total));
+            (Version, PerHead) = (work.Version, perHead);
+
+            nint Add<T>(List<T> list)
+                where T : unmanaged
+            {
+                var ints = MemoryMarshal.Cast<T, int>(CollectionsMarshal.AsSpan(list));
+                ints.CopyTo(_host.AsSpan(at));
+                at += ints.Length;
+                return _storage.Address + ((at - ints.Length) * sizeof(int));
+            }
+        }
+
+        private static int Ints<T>(List<T> list)
+            where T : unmanaged => list.Count * sizeof(T) / sizeof(int);
+    }
+}

@@ -1,0 +1,71 @@
+namespace LrIad.Engine.Compute.Cuda;
+
+public sealed unsafe partial class CudaBackend
+{
+    /// <summary>Rows whose logits are in memory at a time.</summary>
+    private const int HeadRows = 256;
+
+    /// <summary>Parts that a row's vocabulary is looked at in: always the same, so that a row's sums do not depend on how many others there are.</summary>
+    private const int HeadSplits = 16;
+
+    /// <inheritdoc/>
+    protected override void LogProbCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<int> options, HeadResult result)
+    {
+        for (var first = 0; first < rows.Length; first += HeadRows)
+        {
+            var chunk = rows.Slice(first, Math.Min(HeadRows, rows.Length - first));
+            RunHead(x, head, chunk.Address, sizeof(LogProbRow), chunk.Length, Results(result, first) with { Targets = chunk.Address, Options = options.Address, OptionCount = options.Length });
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, HeadResult result)
+    {
+        for (var first = 0; first < rows.Length; first += HeadRows)
+        {
+            var chunk = rows.Slice(first, Math.Min(HeadRows, rows.Length - first));
+            RunHead(x, head, chunk.Address, sizeof(SampleRow), chunk.Length, Results(result, first) with { Samples = chunk.Address });
+        }
+    }
+
+    private static HeadArgs Results(HeadResult result, int first)
+    {
+        nint From(nint address, int columns = 1) => address == 0 ? 0 : address + ((nint)first * columns * sizeof(float));
+        return new HeadArgs
+        {
+            Token = From(result.Token.Address),
+            LogProb = From(result.LogProb.Address),
+            Entropy = From(result.Entropy.Address),
+            LogSumExp = From(result.LogSumExp.Address),
+            OptionLogProb = From(Address(result.Options), result.Options.Columns),
+        };
+    }
+
+    // Both row types begin with the row's number.
+    private void RunHead(Tensor x, HeadWeights head, nint rows, int rowBytes, int count, HeadArgs args)
+    {
+        Activation(x, nameof(x));
+        var vocabulary = head.Weight.Rows;
+        var normed = Borrow(Scratch.Normed, (long)count * x.Columns * sizeof(ushort));
+        Normalize(x, head.Norm, normed, new NormArgs { Gather = rows, GatherStride = rowBytes }, count);
+        var logits = Borrow(Scratch.Logits, (long)HeadRows * vocabulary * sizeof(float));
+        Multiply(new Linear(head.Weight, default), normed, count, logits, vocabulary, float32: true);
+
+        args = args with
+        {
+            Logits = logits,
+            Vocabulary = vocabulary,
+            Splits = HeadSplits,
+            Parts = Borrow(Scratch.HeadParts, (long)count * HeadSplits * sizeof(HeadPart)),
+            Floor = Borrow(Scratch.HeadFloor, HeadRows * sizeof(float)),
+            LastTied = Borrow(Scratch.HeadLastTied, HeadRows * sizeof(int)),
+        };
+        if (args.Samples != 0)
+        {
+            _kernels.HeadTruncate.Launch(_stream, args, count, 1, 1024);
+        }
+
+        _kernels.HeadParts.Launch(_stream, args, count, HeadSplits, 256);
+        _kernels.HeadFinish.Launch(_stream, args, count, 1, 32);
+    }
+}

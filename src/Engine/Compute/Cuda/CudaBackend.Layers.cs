@@ -1,0 +1,141 @@
+using LrIad.Interop;
+
+namespace LrIad.Engine.Compute.Cuda;
+
+public sealed unsafe partial class CudaBackend
+{
+    /// <summary>Rows of a feed-forward block computed side by side: more do not make the products faster, and their scratch would grow without bound.</summary>
+    private const int FeedForwardRows = 4096;
+
+    /// <inheritdoc/>
+    protected override void EmbedCore(View<int> ids, Tensor table, Tensor features, Tensor x)
+    {
+        Activation(x, nameof(x));
+        _kernels.Embed.Launch(_stream, new EmbedArgs(ids.Address, table.Address, Address(features), x.Address, x.Columns), ids.Length, 1, 128);
+    }
+
+    /// <inheritdoc/>
+    protected override void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x)
+    {
+        Activation(x, nameof(x));
+        var rounded = Borrow(Scratch.Pixels, pixels.Length * sizeof(ushort));
+        _kernels.Convert.Launch(_stream, new ConvertArgs(pixels.Address, rounded, pixels.Length), Blocks(pixels.Length, 256), 1, 256);
+        Multiply(new Linear(weight, default), rounded, x.Rows, x.Address, weight.Rows);
+    }
+
+    /// <inheritdoc/>
+    protected override void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank)
+    {
+        Activation(x, nameof(x));
+        if (adapter is not null && dropout.Probability > 0)
+        {
+            throw NotYet("LoRA dropout");
+        }
+
+        var count = x.Rows;
+        var rank = adapter?.Rank ?? 0;
+        var normed = Borrow(Scratch.Normed, x.Length * sizeof(ushort));
+        var low = rank == 0 ? 0 : lowRank.IsEmpty ? Borrow(Scratch.LowRank, (long)count * 2 * rank * sizeof(float)) : lowRank.Address;
+        Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = Address(adapter?.Query.A ?? default), ValueA = Address(adapter?.Value.A ?? default), LowRank = low, Rank = rank }, count);
+        var k = Borrow(Scratch.Key, (long)count * weights.Key.Outputs * sizeof(ushort));
+        var v = Borrow(Scratch.Value, (long)count * weights.Value.Outputs * sizeof(ushort));
+        Multiply(weights.Query, normed, count, q.Address, q.Columns);
+        Multiply(weights.Key, normed, count, k, weights.Key.Outputs);
+        Multiply(weights.Value, normed, count, v, weights.Value.Outputs);
+        var tables = Tables(rotary);
+        _kernels.Qkv.Launch(
+            _stream,
+            new QkvArgs(
+                q.Address, k, v, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address,
+                low, Address(adapter?.Query.B ?? default), Address(adapter?.Value.B ?? default), kv.Heads, q.Columns / (kv.Heads * kv.HeadDim), kv.HeadDim, rank),
+            count, 1, 256);
+    }
+
+    /// <inheritdoc/>
+    protected override void ProjectOutCore(Tensor o, Linear weights, Tensor x, Tensor y)
+    {
+        Activation(x, nameof(x));
+        Multiply(weights, o.Address, o.Rows, y.Address, y.Columns, residual: x.Address);
+    }
+
+    /// <inheritdoc/>
+    protected override void FeedForwardCore(Tensor x, FeedForwardWeights weights, Tensor y, Tensor saved)
+    {
+        Activation(x, nameof(x));
+        var (inner, kept) = (weights.Up.Outputs, weights.SavedColumns);
+        for (var first = 0; first < x.Rows; first += FeedForwardRows)
+        {
+            var rows = Math.Min(FeedForwardRows, x.Rows - first);
+            var (from, to) = (x.Slice(first, rows), y.Slice(first, rows));
+            var normed = Borrow(Scratch.Normed, from.Length * sizeof(ushort));
+            Normalize(from, weights.Norm, normed, default, rows);
+            var hidden = saved.IsEmpty ? Borrow(Scratch.Hidden, (long)rows * kept * sizeof(ushort)) : saved.Slice(first, rows).Address;
+            var activated = Borrow(Scratch.Activated, (long)rows * inner * sizeof(ushort));
+            if (weights.Gate is null)
+            {
+                Multiply(weights.Up, normed, rows, hidden, kept);
+                _kernels.Gelu.Launch(_stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 8, 256), 1, 256);
+            }
+            else
+            {
+                Multiply(weights.Gate, normed, rows, hidden, kept);
+                Multiply(weights.Up, normed, rows, hidden + (inner * sizeof(ushort)), kept);
+                _kernels.GatedSilu.Launch(_stream, new GatedSiluArgs(hidden, activated, rows, inner), Blocks((long)rows * inner / 8, 256), 1, 256);
+            }
+
+            Multiply(weights.Down, activated, rows, to.Address, to.Columns, residual: from.Address);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void MergePatchesCore(Tensor x, MergerWeights weights, Tensor features)
+    {
+        Activation(x, nameof(x));
+        var normed = Borrow(Scratch.Normed, x.Length * sizeof(ushort));
+        Normalize(x, weights.Norm, normed, default, x.Rows);
+        var count = (long)features.Rows * weights.First.Outputs;
+        var (hidden, activated) = (Borrow(Scratch.Hidden, count * sizeof(ushort)), Borrow(Scratch.Activated, count * sizeof(ushort)));
+        Multiply(weights.First, normed, features.Rows, hidden, weights.First.Outputs);
+        _kernels.Gelu.Launch(_stream, new GeluArgs(hidden, activated, count, 0), Blocks(count / 8, 256), 1, 256);
+        Multiply(weights.Second, activated, features.Rows, features.Address, features.Columns);
+    }
+
+    /// <summary>y = norm(x), of the rows themselves or of those that <paramref name="extra"/> gathers; it also carries the low-rank half of an adapter.</summary>
+    private void Normalize(Tensor x, Norm norm, nint y, NormArgs extra, int rows) => _kernels.Norm.Launch(
+        _stream,
+        extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },
+        rows, 1, 256);
+
+    /// <summary>y = x·Wᵀ + b (+ residual), all bfloat16 but for <paramref name="float32"/> results.</summary>
+    private void Multiply(Linear linear, nint x, int rows, nint y, long stride, nint residual = 0, bool float32 = false) =>
+        _blas.Multiply(
+            new Product(rows, linear.Outputs, linear.Inputs, stride, !linear.Bias.IsEmpty, residual != 0, float32), x, linear.Weight.Address, Address(linear.Bias), residual, y);
+
+    private RotaryTables Tables(Rotary rotary)
+    {
+        if (!_rotary.TryGetValue(rotary, out var tables))
+        {
+            var storage = CreateStorage(rotary.Axis.Length * 2 * sizeof(int), "rotary tables");
+            tables = new RotaryTables(new View<int>(storage, 0, rotary.Axis.Length), new View<float>(storage, rotary.Axis.Length * sizeof(int), rotary.Axis.Length));
+            Upload<int>(rotary.Axis, tables.Axis);
+            Upload<float>(rotary.InverseFrequency, tables.Frequency);
+            _rotary.Add(rotary, tables);
+        }
+
+        return tables;
+    }
+
+    // Vector loads want rows of whole 16-byte pieces.
+    private void Activation(Tensor x, string operand)
+    {
+        Check.Type(ElementType.BFloat16, x, operand);
+        if (x.Columns % 8 != 0)
+        {
+            throw new ArgumentException($"The CUDA backend needs rows of a multiple of 8 values; {operand} is {x}.");
+        }
+
+        _context.MakeCurrent();
+    }
+
+    private static NotSupportedException NotYet(string what) => new($"{what} is not there on the GPU yet: train with --device cpu.");
+}

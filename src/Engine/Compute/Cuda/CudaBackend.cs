@@ -1,0 +1,271 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using LrIad.Interop;
+
+namespace LrIad.Engine.Compute.Cuda;
+
+/// <summary>
+/// The GPU: bfloat16 weights, activations and cache; sums, norms, soft-maxes, rotary angles, logits and log-probs in float32. Own kernels, and cuBLASLt for
+/// large products. Everything goes to one stream in order; nothing waits but downloads and <see cref="Synchronize"/>.
+/// </summary>
+public sealed unsafe partial class CudaBackend : Backend
+{
+    private readonly CudaContext _context;
+    private readonly CudaStream _stream;
+    private readonly CublasLt _blas;
+    private readonly Kernels _kernels;
+    private readonly Dictionary<Scratch, Storage> _scratch = [];
+    private readonly ConditionalWeakTable<Rotary, RotaryTables> _rotary = [];
+
+    /// <summary>Opens the first GPU.</summary>
+    /// <exception cref="InputException">There is none that can be used; says why.</exception>
+    public CudaBackend()
+    {
+        if (Unavailable() is { } reason)
+        {
+            throw new InputException($"--device cuda: {reason}. Use --device cpu, or leave it out.");
+        }
+
+        try
+        {
+            _context = new CudaContext();
+            _stream = _context.Stream;
+            _kernels = new Kernels(_context);
+            _blas = new CublasLt(_context);
+        }
+        catch (CudaException e)
+        {
+            throw new InputException($"--device cuda: {e.Message}. Use --device cpu, or leave it out.", e);
+        }
+    }
+
+    /// <summary>Why there is no such backend here, or null if there is one.</summary>
+    public static string? Unavailable() => CudaContext.Unavailable() ?? Kernels.Unavailable() ?? CublasLt.Unavailable();
+
+    /// <summary>Buffers that operations borrow for their duration; each grows to its largest use and stays.</summary>
+    private enum Scratch
+    {
+        Normed,
+        Key,
+        Value,
+        LowRank,
+        Hidden,
+        Activated,
+        Pixels,
+        PartialO,
+        PartialLogSumExp,
+        Logits,
+        HeadParts,
+        HeadFloor,
+        HeadLastTied,
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "cuda";
+
+    /// <inheritdoc/>
+    public override ElementType ActivationType => ElementType.BFloat16;
+
+    /// <summary>The GPU, for measuring.</summary>
+    public CudaContext Context => _context;
+
+    /// <inheritdoc/>
+    protected internal override Storage CreateStorage(long bytes, string purpose)
+    {
+        _context.MakeCurrent();
+        var storage = DeviceStorage.TryCreate(_context, bytes);
+        if (storage is null)
+        {
+            var (free, total) = _context.Memory();
+            throw new OutOfMemoryException(
+                $"Not enough memory on {_context.Name}: {bytes / 1048576.0:N0} MiB are needed for {purpose}, {free / 1048576.0:N0} of {total / 1048576.0:N0} MiB are free. "
+                + "Lower --prompts-per-step, --num-generations, --max-completion-length, --votes or --batch-size, or take a smaller model.");
+        }
+
+        _stream.Clear(storage.Address, bytes);
+        return storage;
+    }
+
+    /// <inheritdoc/>
+    public override Tensor Import(Tensor hostWeight)
+    {
+        var bytes = hostWeight.Length * hostWeight.ElementBytes;
+        var storage = CreateStorage(Math.Max(256, bytes), "the model's weights");
+        _stream.Upload(hostWeight.Address, storage.Address, bytes);
+        return hostWeight with { Storage = storage, Offset = 0 };
+    }
+
+    /// <inheritdoc/>
+    public override void Upload<T>(ReadOnlySpan<T> source, View<T> destination)
+    {
+        _context.MakeCurrent();
+        fixed (T* from = source)
+        {
+            if (source.Length > 0)
+            {
+                _stream.Upload((nint)from, destination.Address, (long)source.Length * sizeof(T));
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Upload(ReadOnlySpan<float> source, Tensor destination)
+    {
+        if (source.Length != destination.Length)
+        {
+            throw new ArgumentException($"Upload: {source.Length} values do not fill {destination}.");
+        }
+
+        if (destination.Type == ElementType.Float32)
+        {
+            Upload(source, new View<float>(destination.Storage, destination.Offset, source.Length));
+            return;
+        }
+
+        var rounded = new ushort[source.Length];
+        for (var i = 0; i < rounded.Length; i++)
+        {
+            rounded[i] = Numbers.ToBFloat16(source[i]);
+        }
+
+        Upload<ushort>(rounded, new View<ushort>(destination.Storage, destination.Offset, rounded.Length));
+    }
+
+    /// <inheritdoc/>
+    public override void Download<T>(View<T> source, Span<T> destination)
+    {
+        _context.MakeCurrent();
+        fixed (T* to = destination[..source.Length])
+        {
+            if (source.Length > 0)
+            {
+                _stream.Download(source.Address, (nint)to, (long)source.Length * sizeof(T));
+                _stream.Synchronize();
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Download(Tensor source, Span<float> destination)
+    {
+        var count = checked((int)source.Length);
+        if (source.Type == ElementType.Float32)
+        {
+            Download(new View<float>(source.Storage, source.Offset, count), destination);
+            return;
+        }
+
+        var rounded = new ushort[count];
+        Download(new View<ushort>(source.Storage, source.Offset, count), rounded);
+        fixed (ushort* from = rounded)
+        {
+            Numbers.FromBFloat16(from, destination[..count]);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Copy(Tensor source, Tensor destination)
+    {
+        Check.Same(source, destination, nameof(destination));
+        _context.MakeCurrent();
+        _stream.Copy(source.Address, destination.Address, source.Length * source.ElementBytes);
+    }
+
+    /// <inheritdoc/>
+    public override void Clear(Tensor tensor)
+    {
+        _context.MakeCurrent();
+        _stream.Clear(tensor.Address, tensor.Length * tensor.ElementBytes);
+    }
+
+    /// <inheritdoc/>
+    public override void Synchronize()
+    {
+        _context.MakeCurrent();
+        _stream.Synchronize();
+    }
+
+    /// <inheritdoc/>
+    public override IRecordedStep Record(Action operations)
+    {
+        // Once for real: kernels load and scratch grows, neither of which can be recorded.
+        operations();
+        Synchronize();
+        return new Step(_stream.Capture(operations));
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (!disposing)
+        {
+            return;
+        }
+
+        _context.MakeCurrent();
+        _stream.Synchronize();
+        foreach (var storage in _scratch.Values)
+        {
+            storage.Dispose();
+        }
+
+        _blas.Dispose();
+        _kernels.Dispose();
+        _context.Dispose();
+    }
+
+    private nint Borrow(Scratch which, long bytes)
+    {
+        ref var storage = ref CollectionsMarshal.GetValueRefOrAddDefault(_scratch, which, out _);
+        if (storage is null || storage.Bytes < bytes)
+        {
+            storage?.Dispose();
+            storage = null;
+            storage = CreateStorage(Math.Max(4096, bytes), $"the scratch buffer {which}");
+        }
+
+        return storage.Address;
+    }
+
+    private static nint Address(Tensor tensor) => tensor.IsEmpty ? 0 : tensor.Address;
+
+    private static int Blocks(long units, int threads) => (int)Math.Clamp((units + threads - 1) / threads, 1, 4096);
+
+    private sealed class Step(CudaGraph graph) : IRecordedStep
+    {
+        public void Replay() => graph.Launch();
+
+        public void Dispose() => graph.Dispose();
+    }
+
+    private sealed class DeviceStorage : Storage
+    {
+        private readonly CudaContext _context;
+
+        private DeviceStorage(CudaContext context, long bytes, nint address)
+            : base(bytes)
+        {
+            _context = context;
+            SetHandle(address);
+        }
+
+        public static DeviceStorage? TryCreate(CudaContext context, long bytes)
+        {
+            var address = context.Allocate(bytes);
+            return address == 0 ? null : new DeviceStorage(context, bytes, address);
+        }
+
+        protected override bool ReleaseHandle()
+        {
+            _context.Free(handle);
+            return true;
+        }
+    }
+
+    private sealed class RotaryTables(View<int> axis, View<float> frequency)
+    {
+        public View<int> Axis => axis;
+
+        public View<float> Frequency => frequency;
+    }
+}

@@ -1,0 +1,121 @@
+using System.Runtime.InteropServices;
+using static LrIad.Interop.CudaException;
+
+namespace LrIad.Interop;
+
+/// <summary>Work that the GPU does in order.</summary>
+public sealed class CudaStream : SafeHandle
+{
+    private const uint NonBlocking = 1;
+    private const int ThreadLocalCapture = 1;
+
+    internal CudaStream()
+        : base(0, ownsHandle: true)
+    {
+        Check(Driver.cuStreamCreate(out handle, NonBlocking), "cuStreamCreate");
+    }
+
+    /// <inheritdoc/>
+    public override bool IsInvalid => handle == 0;
+
+    /// <summary>The driver's handle.</summary>
+    public nint Handle => handle;
+
+    /// <summary>Waits until all of it has been done.</summary>
+    public void Synchronize() => Check(Driver.cuStreamSynchronize(handle), "cuStreamSynchronize (an earlier kernel may have failed)");
+
+    /// <summary>Host memory to the device. Pageable memory has been read when the call returns.</summary>
+    public void Upload(nint from, nint to, long bytes) => Check(Driver.cuMemcpyHtoDAsync(to, from, (nuint)bytes, handle), $"cuMemcpyHtoDAsync({bytes:N0} bytes)");
+
+    /// <summary>Device memory to the host; complete after <see cref="Synchronize"/>.</summary>
+    public void Download(nint from, nint to, long bytes) => Check(Driver.cuMemcpyDtoHAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoHAsync({bytes:N0} bytes)");
+
+    /// <summary>Device memory to device memory.</summary>
+    public void Copy(nint from, nint to, long bytes) => Check(Driver.cuMemcpyDtoDAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoDAsync({bytes:N0} bytes)");
+
+    /// <summary>Zeros.</summary>
+    public void Clear(nint to, long bytes) => Check(Driver.cuMemsetD8Async(to, 0, (nuint)bytes, handle), $"cuMemsetD8Async({bytes:N0} bytes)");
+
+    /// <summary>Records what <paramref name="work"/> asks of this stream instead of doing it.</summary>
+    public CudaGraph Capture(Action work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        Check(Driver.cuStreamBeginCapture(handle, ThreadLocalCapture), "cuStreamBeginCapture");
+        try
+        {
+            work();
+        }
+        catch
+        {
+            if (Driver.cuStreamEndCapture(handle, out var broken) == CudaResult.Success)
+            {
+                _ = Driver.cuGraphDestroy(broken);
+            }
+
+            throw;
+        }
+
+        Check(Driver.cuStreamEndCapture(handle, out var graph), "cuStreamEndCapture");
+        return new CudaGraph(graph, this);
+    }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle() => Driver.cuStreamDestroy(handle) == CudaResult.Success;
+}
+
+/// <summary>A recorded piece of a stream that can be done again and again with one call.</summary>
+public sealed class CudaGraph : SafeHandle
+{
+    private readonly CudaStream _stream;
+
+    internal CudaGraph(nint graph, CudaStream stream)
+        : base(0, ownsHandle: true)
+    {
+        _stream = stream;
+        var result = Driver.cuGraphInstantiateWithFlags(out handle, graph, 0);
+        _ = Driver.cuGraphDestroy(graph);
+        Check(result, "cuGraphInstantiateWithFlags");
+    }
+
+    /// <inheritdoc/>
+    public override bool IsInvalid => handle == 0;
+
+    /// <summary>Does it once more.</summary>
+    public void Launch() => Check(Driver.cuGraphLaunch(handle, _stream.Handle), "cuGraphLaunch");
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle() => Driver.cuGraphExecDestroy(handle) == CudaResult.Success;
+}
+
+/// <summary>A point in a stream; two of them measure the time between.</summary>
+public sealed class CudaEvent : SafeHandle
+{
+    /// <summary>An event that has not been recorded yet.</summary>
+    public CudaEvent()
+        : base(0, ownsHandle: true)
+    {
+        Check(Driver.cuEventCreate(out handle, 0), "cuEventCreate");
+    }
+
+    /// <inheritdoc/>
+    public override bool IsInvalid => handle == 0;
+
+    /// <summary>Marks the end of what the stream has been asked for so far.</summary>
+    public void Record(CudaStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        Check(Driver.cuEventRecord(handle, stream.Handle), "cuEventRecord");
+    }
+
+    /// <summary>Milliseconds from an earlier event to this one; waits for this one.</summary>
+    public float Since(CudaEvent start)
+    {
+        ArgumentNullException.ThrowIfNull(start);
+        Check(Driver.cuEventSynchronize(handle), "cuEventSynchronize");
+        Check(Driver.cuEventElapsedTime(out var milliseconds, start.handle, handle), "cuEventElapsedTime");
+        return milliseconds;
+    }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle() => Driver.cuEventDestroy(handle) == CudaResult.Success;
+}
