@@ -11,7 +11,8 @@ packages=(nvidia-cuda-toolkit nvidia-cuda-dev libcu++-dev libcub-dev libthrust-d
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# The first nvcc that knows Hopper and gets on with the compiler for the host.
+# The first nvcc that knows Hopper and gets on with the C++ compiler here; what the others say about that is kept.
+problems=
 find_nvcc() {
   local nvcc problem
   while read -r nvcc; do
@@ -19,7 +20,7 @@ find_nvcc() {
       echo "$nvcc"
       return
     fi
-    say "$nvcc cannot be used:" "$problem"
+    problems+=$nvcc$' cannot be used:\n'$problem$'\n'
   done < <(PATH=${CUDA_HOME:+$CUDA_HOME/bin:}$PATH:/usr/local/cuda/bin:$tools/cuda/bin type -aP nvcc)
   return 1
 }
@@ -78,7 +79,7 @@ TEXT
 }
 
 fetch() {
-  rm -rf "$tools"/cuda "$tools"/fetching
+  rm -rf "$tools"/fetching
   mkdir -p "$tools"/fetching
   trap 'rm -rf "$tools"/fetching' EXIT
   download "$tools"/fetching
@@ -87,6 +88,11 @@ fetch() {
 }
 
 find_nvcc && exit
-is_debian || die "nvcc 12.4 or later is neither on the PATH nor in CUDA_HOME; it is part of the CUDA toolkit: https://developer.nvidia.com/cuda-downloads"
-fetch
-find_nvcc || die "nvcc was fetched, but does not work here"
+if ! is_debian; then
+  die "${problems}nvcc 12.4 or later is needed, on the PATH or in CUDA_HOME; it is part of the CUDA toolkit: https://developer.nvidia.com/cuda-downloads"
+elif [ ! -d "$tools"/cuda ]; then
+  problems=
+  fetch
+  find_nvcc && exit
+fi
+die "${problems}The nvcc of Debian 13 needs g++, version 13 or older (apt-get install g++-12); if that is here, remove .tools/cuda to fetch nvcc anew."
