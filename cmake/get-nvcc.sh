@@ -42,7 +42,7 @@ download() {
   local apt=$1 mirror keyring
   mirror=$(debian_mirror) || die "no Debian mirror is known to apt here to fetch nvcc from (apt-get update first?)"
   keyring=$(debian_keyring) || die "the keys of Debian, to fetch nvcc with, are not here (apt-get install debian-archive-keyring)"
-  say "fetching nvcc 12.4 from Debian 13: 1 GB, once, of which .tools/cuda keeps a quarter ..."
+  say "fetching nvcc 12.4 from Debian 13: 1 GB, once, of which .tools/cuda keeps a fifth ..."
   configure_apt "$apt" "$mirror" "$keyring"
   cd "$apt"
   apt-get -qq -c apt.conf update >&2 && apt-get -qq -c apt.conf download "${packages[@]}" >&2 || die "nvcc could not be fetched from $mirror"
