@@ -19,15 +19,18 @@ function Invoke-Tool {
 
 function Invoke-Setup { Invoke-Tool dotnet @('--version') }
 
-function Invoke-Build { Invoke-Tool dotnet @('build', 'LrIad.sln', '-c', 'Release', '--nologo', '-v', 'quiet') }
+function Invoke-Build { Invoke-Kernels; Invoke-Tool dotnet @('build', 'LrIad.sln', '-c', 'Release', '--nologo', '-v', 'quiet') }
 
 function Invoke-Kernels {
-  if (-not (Test-Path 'native/kernels/*.cu')) {
+  $compilers = Get-Command cmake, nvcc -ErrorAction SilentlyContinue
+  if (-not (Test-Path 'native/kernels/lriad.cu')) {
     Write-Output 'no CUDA kernels in native/kernels yet: nothing to compile'
-    return
+  } elseif (@($compilers).Count -lt 2) {
+    Write-Output 'The CUDA kernels are not compiled (that takes cmake and nvcc on the PATH): going on without support for GPUs.'
+  } else {
+    Invoke-Tool cmake @('-S', 'cmake', '-B', 'build/kernels')
+    Invoke-Tool cmake @('--build', 'build/kernels')
   }
-  Invoke-Tool cmake @('-S', 'cmake', '-B', 'build/kernels')
-  Invoke-Tool cmake @('--build', 'build/kernels')
 }
 
 function Invoke-Tests {
@@ -45,7 +48,7 @@ switch ($Verb) {
   'setup' { Invoke-Setup }
   'build' { Invoke-Setup; Invoke-Build }
   'kernels' { Invoke-Kernels }
-  'test' { Invoke-Setup; Invoke-Kernels; Invoke-Build; Invoke-Tests }
+  'test' { Invoke-Setup; Invoke-Build; Invoke-Tests }
   'demo' { Invoke-Setup; Invoke-Build; Invoke-Demo }
-  'bundle' { Invoke-Setup; Invoke-Tool dotnet @('publish', 'src/Cli', '-c', 'Release', '--nologo', '-v', 'quiet', '--self-contained', '-o', 'out/bundle/lriad-fast') }
+  'bundle' { Invoke-Setup; Invoke-Kernels; Invoke-Tool dotnet @('publish', 'src/Cli', '-c', 'Release', '--nologo', '-v', 'quiet', '--self-contained', '-o', 'out/bundle/lriad-fast') }
 }

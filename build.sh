@@ -2,6 +2,7 @@
 # Everything there is to do with this project, by one verb each: setup build kernels test demo bundle.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. cmake/debian.sh
 
 configuration=Release
 needed_symbol=GLIBCXX_3.4.32
@@ -13,7 +14,7 @@ usage() {
 usage: ./build.sh VERB
   setup        fetch what this machine lacks (Debian 12: a newer libstdc++)
   build        build the solution
-  kernels      compile the CUDA kernels, once there are any
+  kernels      compile the CUDA kernels (build does it too); Debian without nvcc fetches one into .tools
   test [full]  build and run the tests; full adds the long ones
   demo         train on the bundled sample, evaluate before and after, write the report
   bundle       one archive that runs without the SDK, in out/
@@ -29,12 +30,6 @@ has_symbol() {
   local library
   library=$(libstdcpp)
   [ -n "$library" ] && grep -qa "$needed_symbol" "$library"
-}
-
-# The archive this machine already installs Debian from, so that nothing new has to be reachable.
-debian_mirror() {
-  apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-    awk '$1 == "Debian" && $2 == "bookworm" && $3 == "main" && !found { print $4; found = 1 }'
 }
 
 # The commands that bring a newer libstdc++6 to Debian 12. Priority 100: only what is asked for by name comes from the newer suite.
@@ -55,14 +50,9 @@ setup() {
   if [ "$(uname -s)" != Linux ] || has_symbol; then
     return
   fi
-  local system mirror keyring commands
-  system=$(. /etc/os-release; echo "${ID:-}")
-  [ "$system" = debian ] || die "libtorch needs a libstdc++ with $needed_symbol (GCC 13 or later; Debian 13 and Ubuntu 24.04 have it); please install one."
-  # Before its first update a machine knows no archive.
-  [ -n "$(debian_mirror)" ] || [ "$(id -u)" -ne 0 ] || apt-get update -qq >&2
-  mirror=$(debian_mirror)
-  keyring=$(find /usr/share/keyrings -name 'debian-archive-keyring.*' | sort | head -n 1)
-  [ -n "$mirror" ] && [ -n "$keyring" ] || die "libtorch needs libstdc++6 from Debian 13 (trixie), but no Debian mirror is known to apt here (apt-get update first?)."
+  local mirror keyring commands
+  is_debian || die "libtorch needs a libstdc++ with $needed_symbol (GCC 13 or later; Debian 13 and Ubuntu 24.04 have it); please install one."
+  mirror=$(debian_mirror) && keyring=$(debian_keyring) || die "libtorch needs libstdc++6 from Debian 13 (trixie), but no Debian mirror is known to apt here (apt-get update first?)."
   commands=$(newer_libstdcpp "$mirror" "$keyring")
   if [ "$(id -u)" -ne 0 ]; then
     say "libtorch needs libstdc++6 from Debian 13. Please run as root:"
@@ -76,16 +66,31 @@ setup() {
 
 build() {
   setup &&
+  kernels &&
   dotnet build LrIad.sln -c "$configuration" --nologo -v quiet
 }
 
 kernels() {
-  if ls native/kernels/*.cu >/dev/null 2>&1; then
-    cmake -S cmake -B build/kernels &&
-    cmake --build build/kernels
-  else
+  local nvcc
+  if [ ! -f native/kernels/lriad.cu ]; then
     say "no CUDA kernels in native/kernels yet: nothing to compile"
+  elif ! command -v cmake >/dev/null || ! command -v make >/dev/null; then
+    without_kernels "that takes cmake and make"
+  elif ! nvcc=$(cmake/get-nvcc.sh); then
+    without_kernels "that takes nvcc"
+  else
+    cmake -S cmake -B build/kernels -DNVCC="$nvcc" >/dev/null &&
+    cmake --build build/kernels >&2
   fi
+}
+
+# Where kernels cannot be compiled the rest is built all the same, unless LRIAD_REQUIRE_KERNELS=1.
+without_kernels() {
+  if [ "${LRIAD_REQUIRE_KERNELS:-}" = 1 ]; then
+    say "build.sh: the CUDA kernels must be compiled here (LRIAD_REQUIRE_KERNELS=1), and $1."
+    return 1
+  fi
+  say "The CUDA kernels are not compiled ($1): going on without support for GPUs."
 }
 
 # Runs every test project and adds up what they say; the last line is the sum.
@@ -97,7 +102,7 @@ run_tests() {
     *) usage; exit 2 ;;
   esac
   log=$(mktemp)
-  { kernels && build; } || { printf '0 passed, 1 failed\n'; exit 1; }
+  build || { printf '0 passed, 1 failed\n'; exit 1; }
   for project in tests/*.Tests; do
     program=$project/bin/$configuration/net10.0/LrIad.$(basename "$project")
     status=0
@@ -127,6 +132,7 @@ demo() {
 
 bundle() {
   setup
+  kernels
   rm -rf out/bundle
   dotnet publish src/Cli -c "$configuration" --nologo -v quiet --self-contained -o out/bundle/lriad-fast
   # libtorch is large and only training needs it; a host with PyTorch has its own.
