@@ -89,3 +89,9 @@ struct HeadArgs {
     int vocabulary, splits, optionCount, reserved;
 };
 
+struct ReadArgs { const uint4* from; int* sink; int64_t count; };
+
+// y[rows, outputs] = x[rows, inputs] · Wᵀ (+ bias) (+ residual) for at most 64 rows and up to three matrices W; inputs divisible by 64, outputs by 2. y is
+// bfloat16, or float32. `partials` holds 2 · blocks tiles of 128 × (8, 16, 32 or 64) floats, `counters` a zero for every tile of 128 outputs.
+struct SkinnySegment { const bf16 *weight, *bias, *residual; void* y; int64_t stride; int outputs, firstTile; };
+struct SkinnyArgs { SkinnySegment segments[3]; const bf16* x; float* partials; int* counters; int segmentCount, rows, inputs, tiles, float32, reserved; };

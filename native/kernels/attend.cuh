@@ -30,7 +30,7 @@ struct KeyWalk {
 template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
     using Shared = AttendShared<D>;
     constexpr int kChunks = Shared::kChunks, kStride = Shared::kStride, kTile = Shared::kTile, kSteps = D / 16;
-    extern __shared__ __align__(16) char shared[];
+    extern __shared__ __align__(1024) char shared[];
     const AttendTile tile = a.tiles[blockIdx.x];
     const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int packed = tile.rows * a.perHead, queries = a.heads * a.perHead;

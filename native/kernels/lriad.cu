@@ -6,9 +6,11 @@
 #include "attend.cuh"
 #include "feedforward.cuh"
 #include "head.cuh"
+#include "read.cuh"
+#include "skinny.cuh"
 
 // Sizes of the argument structs, in the order that src/Interop expects them.
 extern "C" __device__ const int lriad_abi[] = {
     sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
-    sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs),
+    sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(SkinnySegment), sizeof(SkinnyArgs),
 };

@@ -61,6 +61,7 @@ internal static class CommandLine
             TrainCommand.Create(host),
             EvalCommand.Create(host),
             InspectCommand.Create(host),
+            BenchCommand.Create(host),
             ScoreCommand.Create(host),
             TokenizeCommand.Create(host),
             new Command("data", "Looks at data folders.") { DataStatsCommand.Create(host) },

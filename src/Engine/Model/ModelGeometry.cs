@@ -92,6 +92,12 @@ public sealed record ModelGeometry
     /// <summary>End tokens that config.json names; generation_config.json goes before it.</summary>
     public required int[] EndTokens { get; init; }
 
+    /// <summary>Qwen2-VL-7B as published.</summary>
+    public static ModelGeometry Qwen2Vl7B { get; } = Qwen2Vl(3584, 28, 28, 4, 18944, 152064, tiedHead: false);
+
+    /// <summary>Qwen2-VL-2B as published.</summary>
+    public static ModelGeometry Qwen2Vl2B { get; } = Qwen2Vl(1536, 28, 12, 2, 8960, 151936, tiedHead: true);
+
     /// <summary>Reads and checks a config.json.</summary>
     /// <exception cref="InputException">A field is missing, unreadable or impossible.</exception>
     public static ModelGeometry Read(string file)
@@ -188,4 +194,17 @@ public sealed record ModelGeometry
             }
         }
     }
+
+    private static ModelGeometry Qwen2Vl(int hidden, int layers, int heads, int keyValueHeads, int intermediate, int vocabulary, bool tiedHead) => new()
+    {
+        Text = new TextGeometry
+        {
+            Hidden = hidden, Layers = layers, Heads = heads, KeyValueHeads = keyValueHeads, HeadDim = hidden / heads, Intermediate = intermediate, Vocabulary = vocabulary,
+            NormEpsilon = 1e-6f, RopeTheta = 1_000_000, MRopeSection = [16, 24, 24], TiedHead = tiedHead,
+        },
+        Vision = new VisionGeometry { EmbedDim = 1280, Depth = 32, Heads = 16, Intermediate = 5120, PatchSize = 14, TemporalPatchSize = 2, MergeSize = 2, Channels = 3 },
+        ImageTokenId = 151655,
+        VisionStartTokenId = 151652,
+        EndTokens = [],
+    };
 }

@@ -13,26 +13,22 @@ public sealed record VisionLayer(QkvWeights Qkv, Linear Output, FeedForwardWeigh
 /// <summary>A Qwen2-VL folder, as published or as transformers 5 saves it, mapped into memory: bfloat16 weights are used where they lie in the files.</summary>
 public sealed class QwenModel : IDisposable
 {
-    private readonly WeightFiles _files;
+    private readonly IWeights _weights;
 
-    private QwenModel(string folder, Backend backend)
+    private QwenModel(string folder, ModelGeometry geometry, PreprocessorSettings preprocessor, string tokenizerFile, IReadOnlyList<int> endTokens, Func<IWeights> open)
     {
-        Folder = folder;
-        Geometry = ModelGeometry.Read(RequiredFile(folder, "config.json"));
-        TokenizerFile = RequiredFile(folder, "tokenizer.json");
-        Preprocessor = PreprocessorSettings.Parse(RequiredFile(folder, "preprocessor_config.json"));
-        EndTokens = ReadEndTokens(folder, Geometry);
+        (Folder, Geometry, Preprocessor, TokenizerFile, EndTokens) = (folder, geometry, preprocessor, tokenizerFile, endTokens);
         CheckPatches(folder);
-        _files = WeightFiles.Open(folder, backend);
+        _weights = open();
         try
         {
             var (text, vision) = (Geometry.Text, Geometry.Vision);
-            var (language, visual) = (_files.Prefix("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "embed_tokens.weight"), _files.Prefix("visual.patch_embed.proj.weight", "model.visual.patch_embed.proj.weight", "patch_embed.proj.weight"));
-            Embedding = _files.Get(language + "embed_tokens.weight", text.Vocabulary, text.Hidden);
+            var (language, visual) = (_weights.Prefix("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "embed_tokens.weight"), _weights.Prefix("visual.patch_embed.proj.weight", "model.visual.patch_embed.proj.weight", "patch_embed.proj.weight"));
+            Embedding = _weights.Get(language + "embed_tokens.weight", text.Vocabulary, text.Hidden);
             Layers = [.. Enumerable.Range(0, text.Layers).Select(i => ReadDecoderLayer($"{language}layers.{i}.", text))];
-            var head = text.TiedHead ? Embedding : _files.Get("lm_head.weight", text.Vocabulary, text.Hidden);
-            Head = new HeadWeights(new Norm(NormKind.RootMeanSquare, _files.Get(language + "norm.weight", text.Hidden), default, text.NormEpsilon), head);
-            PatchEmbedding = _files.Get(visual + "patch_embed.proj.weight", vision.EmbedDim, vision.Channels, vision.TemporalPatchSize, vision.PatchSize, vision.PatchSize);
+            var head = text.TiedHead ? Embedding : _weights.Get("lm_head.weight", text.Vocabulary, text.Hidden);
+            Head = new HeadWeights(new Norm(NormKind.RootMeanSquare, _weights.Get(language + "norm.weight", text.Hidden), default, text.NormEpsilon), head);
+            PatchEmbedding = _weights.Get(visual + "patch_embed.proj.weight", vision.EmbedDim, vision.Channels, vision.TemporalPatchSize, vision.PatchSize, vision.PatchSize);
             VisionLayers = [.. Enumerable.Range(0, vision.Depth).Select(i => ReadVisionLayer($"{visual}blocks.{i}.", vision))];
             var merged = vision.EmbedDim * vision.MergeSize * vision.MergeSize;
             Merger = new MergerWeights(
@@ -40,7 +36,7 @@ public sealed class QwenModel : IDisposable
         }
         catch
         {
-            _files.Dispose();
+            _weights.Dispose();
             throw;
         }
 
@@ -92,11 +88,30 @@ public sealed class QwenModel : IDisposable
     public static QwenModel Load(string folder, Backend backend)
     {
         ArgumentNullException.ThrowIfNull(backend);
-        return Directory.Exists(folder) ? new QwenModel(folder, backend) : throw new InputException($"The model folder {folder} does not exist.");
+        if (!Directory.Exists(folder))
+        {
+            throw new InputException($"The model folder {folder} does not exist.");
+        }
+
+        var geometry = ModelGeometry.Read(RequiredFile(folder, "config.json"));
+        var tokenizer = RequiredFile(folder, "tokenizer.json");
+        var preprocessor = PreprocessorSettings.Parse(RequiredFile(folder, "preprocessor_config.json"));
+        return new QwenModel(folder, geometry, preprocessor, tokenizer, ReadEndTokens(folder, geometry), () => WeightFiles.Open(folder, backend));
+    }
+
+    /// <summary>A model of some size whose weights mean nothing, for measuring. It has no tokenizer, and no token ends a completion.</summary>
+    /// <param name="geometry">Its sizes.</param>
+    /// <param name="backend">Where its weights are made.</param>
+    public static QwenModel Random(ModelGeometry geometry, Backend backend)
+    {
+        ArgumentNullException.ThrowIfNull(geometry);
+        var vision = geometry.Vision;
+        var preprocessor = new PreprocessorSettings(vision.PatchSize, vision.TemporalPatchSize, vision.MergeSize, 3136, 12_845_056, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]);
+        return new QwenModel("(random weights)", geometry, preprocessor, "", [], () => new RandomWeights(backend, seed: 0));
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _files.Dispose();
+    public void Dispose() => _weights.Dispose();
 
     private static string RequiredFile(string folder, string name)
     {
@@ -161,12 +176,12 @@ public sealed class QwenModel : IDisposable
         return new VisionLayer(new QkvWeights(LayerNorm(prefix + "norm1", width), Third(0), Third(1), Third(2)), Product(prefix + "attn.proj", width, width), feedForward);
     }
 
-    private Norm RmsNorm(string name, TextGeometry text) => new(NormKind.RootMeanSquare, _files.Get(name + ".weight", text.Hidden), default, text.NormEpsilon);
+    private Norm RmsNorm(string name, TextGeometry text) => new(NormKind.RootMeanSquare, _weights.Get(name + ".weight", text.Hidden), default, text.NormEpsilon);
 
-    private Norm LayerNorm(string name, int width) => new(NormKind.Layer, _files.Get(name + ".weight", width), _files.Get(name + ".bias", width), 1e-6f);
+    private Norm LayerNorm(string name, int width) => new(NormKind.Layer, _weights.Get(name + ".weight", width), _weights.Get(name + ".bias", width), 1e-6f);
 
     private Linear Product(string name, int outputs, int inputs, bool bias = true) =>
-        new(_files.Get(name + ".weight", outputs, inputs), bias ? _files.Get(name + ".bias", outputs) : default);
+        new(_weights.Get(name + ".weight", outputs, inputs), bias ? _weights.Get(name + ".bias", outputs) : default);
 
     private static Rotary MakeDecoderRotary(TextGeometry text)
     {

@@ -3,7 +3,7 @@ using LrIad.Engine.Compute;
 namespace LrIad.Engine.Model;
 
 /// <summary>The safetensors files of a model folder, one or many, and the memory of weights that had to be converted.</summary>
-internal sealed class WeightFiles : IDisposable
+internal sealed class WeightFiles : IWeights
 {
     private readonly string _folder;
     private readonly Backend _backend;

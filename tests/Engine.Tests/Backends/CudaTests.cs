@@ -112,6 +112,11 @@ internal sealed class CudaTests
 
     [TestCase(40, 384, 384, true)]
     [TestCase(1, 3584, 3584, false)]
+    [TestCase(8, 18944, 512, false)]
+    [TestCase(12, 3584, 1000, true)]
+    [TestCase(31, 64, 8, true)]
+    [TestCase(64, 1536, 8960, false)]
+    [TestCase(65, 1536, 1536, false)]
     [TestCase(300, 1280, 384, true)]
     public void Attention_output_equals_the_oracle(int rows, int inputs, int outputs, bool bias)
     {

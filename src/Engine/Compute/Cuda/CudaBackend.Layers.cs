@@ -1,5 +1,3 @@
-using LrIad.Interop;
-
 namespace LrIad.Engine.Compute.Cuda;
 
 public sealed unsafe partial class CudaBackend
@@ -39,9 +37,7 @@ public sealed unsafe partial class CudaBackend
         Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = Address(adapter?.Query.A ?? default), ValueA = Address(adapter?.Value.A ?? default), LowRank = low, Rank = rank }, count);
         var k = Borrow(Scratch.Key, (long)count * weights.Key.Outputs * sizeof(ushort));
         var v = Borrow(Scratch.Value, (long)count * weights.Value.Outputs * sizeof(ushort));
-        Multiply(weights.Query, normed, count, q.Address, q.Columns);
-        Multiply(weights.Key, normed, count, k, weights.Key.Outputs);
-        Multiply(weights.Value, normed, count, v, weights.Value.Outputs);
+        Multiply(normed, count, [new Output(weights.Query, q.Address, q.Columns), new Output(weights.Key, k, weights.Key.Outputs), new Output(weights.Value, v, weights.Value.Outputs)]);
         var tables = Tables(rotary);
         _kernels.Qkv.Launch(
             _stream,
@@ -78,8 +74,7 @@ public sealed unsafe partial class CudaBackend
             }
             else
             {
-                Multiply(weights.Gate, normed, rows, hidden, kept);
-                Multiply(weights.Up, normed, rows, hidden + (inner * sizeof(ushort)), kept);
+                Multiply(normed, rows, [new Output(weights.Gate, hidden, kept), new Output(weights.Up, hidden + (inner * sizeof(ushort)), kept)]);
                 _kernels.GatedSilu.Launch(_stream, new GatedSiluArgs(hidden, activated, rows, inner), Blocks((long)rows * inner / 8, 256), 1, 256);
             }
 
@@ -105,11 +100,6 @@ public sealed unsafe partial class CudaBackend
         _stream,
         extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },
         rows, 1, 256);
-
-    /// <summary>y = x·Wᵀ + b (+ residual), all bfloat16 but for <paramref name="float32"/> results.</summary>
-    private void Multiply(Linear linear, nint x, int rows, nint y, long stride, nint residual = 0, bool float32 = false) =>
-        _blas.Multiply(
-            new Product(rows, linear.Outputs, linear.Inputs, stride, !linear.Bias.IsEmpty, residual != 0, float32), x, linear.Weight.Address, Address(linear.Bias), residual, y);
 
     private RotaryTables Tables(Rotary rotary)
     {

@@ -58,6 +58,8 @@ public sealed unsafe partial class CudaBackend : Backend
         HeadParts,
         HeadFloor,
         HeadLastTied,
+        SkinnyPartials,
+        SkinnyCounters,
     }
 
     /// <inheritdoc/>

@@ -36,6 +36,11 @@ internal record struct HeadPart(float Max, float Sum, float Weighted, float Key,
 internal record struct HeadArgs(
     nint Logits, nint Targets, nint Samples, nint Options, nint Parts, nint Floor, nint LastTied, nint Token, nint LogProb, nint Entropy, nint LogSumExp, nint OptionLogProb,
     int Vocabulary, int Splits, int OptionCount, int Reserved = 0);
+internal record struct ReadArgs(nint From, nint Sink, long Count);
+internal record struct SkinnySegment(nint Weight, nint Bias, nint Residual, nint Y, long Stride, int Outputs, int FirstTile);
+
+internal record struct SkinnyArgs(
+    SkinnySegment First, SkinnySegment Second, SkinnySegment Third, nint X, nint Partials, nint Counters, int Segments, int Rows, int Inputs, int Tiles, int Float32, int Reserved = 0);
 #pragma warning restore SA1600, CS1591
 
 /// <summary>The kernels, loaded from the fatbin beside the program.</summary>
@@ -43,11 +48,14 @@ internal sealed class Kernels : IDisposable
 {
     private static readonly string Path = System.IO.Path.Combine(AppContext.BaseDirectory, "lriad.fatbin");
 
+    /// <summary>Rows that the skinny products are made for.</summary>
+    public static readonly int[] Skinnies = [8, 16, 32, 64];
+
     private static readonly int[] Sizes =
     [
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
-        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(),
+        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<SkinnySegment>(), Unsafe.SizeOf<SkinnyArgs>(),
     ];
 
     private readonly CudaModule _module;
@@ -68,6 +76,8 @@ internal sealed class Kernels : IDisposable
         HeadTruncate = _module.Kernel("lriad_head_truncate");
         HeadParts = _module.Kernel("lriad_head_parts");
         HeadFinish = _module.Kernel("lriad_head_finish");
+        Read = _module.Kernel("lriad_read");
+        Skinny = [.. Skinnies.Select(rows => _module.Kernel($"lriad_skinny_{rows}", SkinnySharedBytes(rows)))];
     }
 
     public CudaKernel Embed { get; }
@@ -94,6 +104,11 @@ internal sealed class Kernels : IDisposable
 
     public CudaKernel HeadFinish { get; }
 
+    public CudaKernel Read { get; }
+
+    /// <summary>Products for up to as many rows as <see cref="Skinnies"/> says.</summary>
+    public CudaKernel[] Skinny { get; }
+
     /// <summary>Why they cannot be loaded, or null.</summary>
     public static string? Unavailable() => System.IO.File.Exists(Path) ? null : $"this build has no CUDA kernels ({Path} does not exist; ./build.sh kernels compiles them)";
 
@@ -101,6 +116,9 @@ internal sealed class Kernels : IDisposable
 
     // Queries, two stages of keys and two of values, 64 rows each, a 16-byte chunk of padding a row.
     private static int AttendSharedBytes(int headDim) => 5 * 64 * (headDim + 8) * sizeof(ushort);
+
+    // Stages of 128 weight rows and the activations, 128 bytes each, and the results on their way out; see skinny.cuh.
+    private static int SkinnySharedBytes(int rows) => ((rows switch { 8 => 6, 16 => 5, 32 => 4, _ => 3 }) * (128 + rows) * 128) + (rows * 132 * sizeof(float));
 
     private unsafe void CheckAbi(CudaContext context)
     {
