@@ -30,11 +30,10 @@ struct NormArgs {
     int reserved;
 };
 
-// Low-rank update, rotary and the way into the cache. q is changed in place.
+// Low-rank update, rotary and the way into the cache, from rows of q | k | v.
 struct QkvArgs {
-    bf16* q;
-    const bf16 *k, *v;
-    bf16* kv;
+    const bf16* qkv;
+    bf16 *q, *kv;
     const TokenRow* rows;
     const int* axis;
     const float* frequency;
@@ -91,7 +90,17 @@ struct HeadArgs {
 
 struct ReadArgs { const uint4* from; int* sink; int64_t count; };
 
-// y[rows, outputs] = x[rows, inputs] · Wᵀ (+ bias) (+ residual) for at most 64 rows and up to three matrices W; inputs divisible by 64, outputs by 2. y is
-// bfloat16, or float32. `partials` holds 2 · blocks tiles of 128 × (8, 16, 32 or 64) floats, `counters` a zero for every tile of 128 outputs.
-struct SkinnySegment { const bf16 *weight, *bias, *residual; void* y; int64_t stride; int outputs, firstTile; };
-struct SkinnyArgs { SkinnySegment segments[3]; const bf16* x; float* partials; int* counters; int segmentCount, rows, inputs, tiles, float32, reserved; };
+// What the copy engine knows of a matrix: CUtensorMap, which differs between versions of CUDA in its alignment alone.
+struct alignas(128) TensorMap { uint64_t opaque[16]; };
+
+// y[rows, outputs] = x[rows, inputs] · Wᵀ (+ bias) (+ residual) for at most 32 rows and up to three matrices W; inputs divisible by 64, outputs by 2. y is
+// bfloat16, or float32. `partials` holds two tiles of sums a block, `counters` a zero for every tile of
+// outputs.
+struct SkinnySegment { const bf16 *bias, *residual; void* y; int64_t stride; int outputs, firstTile; };
+struct SkinnyArgs {
+    TensorMap weightMaps[3], xMap;
+    SkinnySegment segments[3];
+    float* partials;
+    int* counters;
+    int segmentCount, rows, inputs, tiles, float32, reserved[25];
+};

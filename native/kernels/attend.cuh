@@ -15,6 +15,12 @@ template <int D> struct AttendShared {
     static constexpr int kBytes = 5 * kTile;
 };
 
+__device__ __forceinline__ float power2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // Walks over all 64-key blocks of a tile's runs.
 struct KeyWalk {
     const AttendRun* run;
@@ -31,6 +37,8 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
     using Shared = AttendShared<D>;
     constexpr int kChunks = Shared::kChunks, kStride = Shared::kStride, kTile = Shared::kTile, kSteps = D / 16;
     extern __shared__ __align__(1024) char shared[];
+    letNextStart();
+    waitForEarlier();
     const AttendTile tile = a.tiles[blockIdx.x];
     const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int packed = tile.rows * a.perHead, queries = a.heads * a.perHead;
@@ -93,25 +101,30 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
         // Which of these keys each of the two rows sees.
         const int limit = walk.run->limit - walk.first, step0 = walk.run->step;
         const int there = walk.run->keys - walk.first, see0 = min(there, limit + step0 * row0), see1 = min(there, limit + step0 * row1);
+        if (!__all_sync(~0u, min(see0, see1) >= kBlockSlots)) {
+#pragma unroll
+            for (int n = 0; n < 8; n++)
+#pragma unroll
+                for (int j = 0; j < 2; j++) {
+                    const int key = n * 8 + lane % 4 * 2 + j;
+                    if (key >= see0) s[n][j] = -INFINITY;
+                    if (key >= see1) s[n][j + 2] = -INFINITY;
+                }
+        }
         float new0 = max0, new1 = max1;
 #pragma unroll
-        for (int n = 0; n < 8; n++)
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                const int key = n * 8 + lane % 4 * 2 + j;
-                s[n][j] = key < see0 ? s[n][j] * scale : -INFINITY;
-                s[n][j + 2] = key < see1 ? s[n][j + 2] * scale : -INFINITY;
-                new0 = fmaxf(new0, s[n][j]);
-                new1 = fmaxf(new1, s[n][j + 2]);
-            }
+        for (int n = 0; n < 8; n++) {
+            new0 = fmaxf(new0, fmaxf(s[n][0], s[n][1]));
+            new1 = fmaxf(new1, fmaxf(s[n][2], s[n][3]));
+        }
 #pragma unroll
         for (int offset = 1; offset < 4; offset *= 2) {
             new0 = fmaxf(new0, __shfl_xor_sync(~0u, new0, offset));
             new1 = fmaxf(new1, __shfl_xor_sync(~0u, new1, offset));
         }
-        // A row that has seen no key yet keeps zeros: exp2(-inf − 0).
-        const float shift0 = new0 == -INFINITY ? 0 : new0, shift1 = new1 == -INFINITY ? 0 : new1;
-        const float fade0 = exp2f(max0 - shift0), fade1 = exp2f(max1 - shift1);
+        // Scores are scaled on their way into the exponent. A row that has seen no key yet keeps zeros: 2^(-inf − 0).
+        const float shift0 = new0 == -INFINITY ? 0 : new0 * scale, shift1 = new1 == -INFINITY ? 0 : new1 * scale;
+        const float fade0 = power2(max0 * scale - shift0), fade1 = power2(max1 * scale - shift1);
         max0 = new0;
         max1 = new1;
         sum0 *= fade0;
@@ -120,10 +133,10 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
         for (int n = 0; n < D / 8; n++) { o[n][0] *= fade0; o[n][1] *= fade0; o[n][2] *= fade1; o[n][3] *= fade1; }
 #pragma unroll
         for (int n = 0; n < 8; n++) {
-            s[n][0] = exp2f(s[n][0] - shift0);
-            s[n][1] = exp2f(s[n][1] - shift0);
-            s[n][2] = exp2f(s[n][2] - shift1);
-            s[n][3] = exp2f(s[n][3] - shift1);
+            s[n][0] = power2(s[n][0] * scale - shift0);
+            s[n][1] = power2(s[n][1] * scale - shift0);
+            s[n][2] = power2(s[n][2] * scale - shift1);
+            s[n][3] = power2(s[n][3] * scale - shift1);
             sum0 += s[n][0] + s[n][1];
             sum1 += s[n][2] + s[n][3];
         }
@@ -151,7 +164,7 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
         const int p = r0 + side * 8, row = side ? row1 : row0;
         if (p >= packed) continue;
         const float sum = side ? sum1 : sum0, max = side ? max1 : max0, inverse = sum > 0 ? 1 / sum : 0;
-        const float logSum = sum > 0 ? max / kLog2E + logf(sum) : -INFINITY;
+        const float logSum = sum > 0 ? max * a.scale + logf(sum) : -INFINITY;
         const int query = head * a.perHead + (p - row * a.perHead);
         const bool whole = tile.slot < 0;
         const int64_t at = static_cast<int64_t>(whole ? tile.row + row : tile.slot + row) * queries + query;
@@ -171,25 +184,41 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
 extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_128(const __grid_constant__ AttendArgs a) { attend<128>(a); }
 extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_80(const __grid_constant__ AttendArgs a) { attend<80>(a); }
 
-// Rows whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A block a row, a warp a head.
-extern "C" __global__ void __launch_bounds__(256) lriad_attend_merge(const __grid_constant__ AttendMergeArgs a) {
+// Rows whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A warp a row and head.
+extern "C" __global__ void __launch_bounds__(128) lriad_attend_merge(const __grid_constant__ AttendMergeArgs a) {
+    constexpr int kTogether = 4;
+    letNextStart();
+    waitForEarlier();
+    const int head = blockIdx.y * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (head >= a.heads) return;
     const AttendMerge merge = a.merges[blockIdx.x];
     const int* parts = a.parts + merge.firstPart;
-    for (int head = threadIdx.x / 32; head < a.heads; head += 8) {
-        float max = -INFINITY, sum = 0;
-        for (int i = 0; i < merge.parts; i++) max = fmaxf(max, a.partialLogSumExp[static_cast<int64_t>(parts[i]) * a.heads + head]);
-        for (int i = 0; i < merge.parts; i++) sum += expf(a.partialLogSumExp[static_cast<int64_t>(parts[i]) * a.heads + head] - max);
-        const int64_t at = static_cast<int64_t>(merge.row) * a.heads + head;
-        if (threadIdx.x % 32 == 0) a.logSumExp[at] = max + logf(sum);
-        for (int c = threadIdx.x % 32 * 4; c < a.headDim; c += 128) {
-            float4 o = {};
-            for (int i = 0; i < merge.parts; i++) {
-                const int64_t part = static_cast<int64_t>(parts[i]) * a.heads + head;
-                const float weight = expf(a.partialLogSumExp[part] - max) / sum;
-                const float4 p = *reinterpret_cast<const float4*>(a.partialO + part * a.headDim + c);
-                o.x += weight * p.x; o.y += weight * p.y; o.z += weight * p.z; o.w += weight * p.w;
+    auto partOf = [&](int i) { return static_cast<int64_t>(parts[i]) * a.heads + head; };
+    float max = -INFINITY, sum = 0;
+    for (int i = lane; i < merge.parts; i += 32) max = fmaxf(max, a.partialLogSumExp[partOf(i)]);
+#pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) max = fmaxf(max, __shfl_xor_sync(~0u, max, offset));
+    for (int i = lane; i < merge.parts; i += 32) sum += expf(a.partialLogSumExp[partOf(i)] - max);
+    sum = warpSum(sum);
+    const int64_t at = static_cast<int64_t>(merge.row) * a.heads + head;
+    if (lane == 0) a.logSumExp[at] = max + logf(sum);
+    for (int c = lane * 4; c < a.headDim; c += 128) {
+        float4 o = {};
+        for (int first = 0; first < merge.parts; first += kTogether) {
+            float4 values[kTogether];
+            float weights[kTogether];
+#pragma unroll
+            for (int i = 0; i < kTogether; i++) {
+                const bool there = first + i < merge.parts;
+                const int64_t part = partOf(there ? first + i : 0);
+                values[i] = *reinterpret_cast<const float4*>(a.partialO + part * a.headDim + c);
+                weights[i] = there ? expf(a.partialLogSumExp[part] - max) / sum : 0;
             }
-            *reinterpret_cast<uint2*>(a.o + at * a.headDim + c) = make_uint2(pack(o.x, o.y), pack(o.z, o.w));
+#pragma unroll
+            for (int i = 0; i < kTogether; i++) {
+                o.x += weights[i] * values[i].x; o.y += weights[i] * values[i].y; o.z += weights[i] * values[i].z; o.w += weights[i] * values[i].w;
+            }
         }
+        *reinterpret_cast<uint2*>(a.o + at * a.headDim + c) = make_uint2(pack(o.x, o.y), pack(o.z, o.w));
     }
 }

@@ -4,6 +4,19 @@
 
 constexpr float kLog2E = 1.4426950408889634f;
 
+// Kernels are launched before the one in front has finished (programmatic dependent launch). Each lets the next one come as soon as all its own blocks
+// have started, and touches nothing that others write before all earlier ones are done.
+__device__ __forceinline__ void letNextStart() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void waitForEarlier() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ float2 unpack(uint32_t pair) {
     // A bfloat16 is the upper half of a float.
     return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};

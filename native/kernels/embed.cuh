@@ -3,6 +3,8 @@
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(128) lriad_embed(const __grid_constant__ EmbedArgs a) {
+    letNextStart();
+    waitForEarlier();
     const int id = a.ids[blockIdx.x];
     const bf16* from = id >= 0 ? a.table + static_cast<int64_t>(id) * a.columns : a.features + static_cast<int64_t>(-id - 1) * a.columns;
     bf16* to = a.x + static_cast<int64_t>(blockIdx.x) * a.columns;
@@ -11,6 +13,8 @@ extern "C" __global__ void __launch_bounds__(128) lriad_embed(const __grid_const
 }
 
 extern "C" __global__ void __launch_bounds__(256) lriad_convert(const __grid_constant__ ConvertArgs a) {
+    letNextStart();
+    waitForEarlier();
     const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < a.count; i += step) a.to[i] = __float2bfloat16_rn(a.from[i]);
 }

@@ -3,6 +3,8 @@
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) lriad_gated_silu(const __grid_constant__ GatedSiluArgs a) {
+    letNextStart();
+    waitForEarlier();
     const int chunks = a.columns / 8;
     const int64_t count = static_cast<int64_t>(a.rows) * chunks, step = static_cast<int64_t>(gridDim.x) * blockDim.x;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
@@ -16,6 +18,8 @@ extern "C" __global__ void __launch_bounds__(256) lriad_gated_silu(const __grid_
 }
 
 extern "C" __global__ void __launch_bounds__(256) lriad_gelu(const __grid_constant__ GeluArgs a) {
+    letNextStart();
+    waitForEarlier();
     const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < a.count / 8; i += step) {
         Eight e = Eight::load(a.x + i * 8);

@@ -65,6 +65,17 @@ __device__ __forceinline__ void best(HeadPart& a, float key, int token) {
     }
 }
 
+// All of a warp's sets; lane 0 has the result.
+__device__ __forceinline__ void joinWarp(HeadPart& part) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) {
+        const HeadPart other = {__shfl_down_sync(~0u, part.max, offset), __shfl_down_sync(~0u, part.sum, offset), __shfl_down_sync(~0u, part.weighted, offset),
+                                __shfl_down_sync(~0u, part.key, offset), __shfl_down_sync(~0u, part.token, offset)};
+        join(part, other.max, other.sum, other.weighted);
+        best(part, other.key, other.token);
+    }
+}
+
 // Bits that sort as the floats do.
 __device__ __forceinline__ uint32_t sortable(float x) {
     const uint32_t bits = __float_as_uint(x);
@@ -81,6 +92,8 @@ __device__ __forceinline__ float inverseTemperature(const HeadArgs& a, int r) {
 // The smallest logit that top-k, then top-p leave, and the last token of those that have exactly this logit and stay (the lowest ids stay). Radix descent over
 // the bits of the logits, by count for top-k and by mass in fixed point for top-p, so that no sum depends on an order.
 extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) {
+    letNextStart();
+    waitForEarlier();
     __shared__ unsigned long long bins[256];
     __shared__ uint32_t prefix;
     __shared__ unsigned long long above;
@@ -189,6 +202,8 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
 
 // Maximum, Σ e, Σ e·z and, for draws, the winner of one part of a row's vocabulary.
 extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(const __grid_constant__ HeadArgs a) {
+    letNextStart();
+    waitForEarlier();
     __shared__ HeadPart warps[kHeadThreads / 32];
     const int r = blockIdx.x, split = blockIdx.y, lane = threadIdx.x % 32;
     const float* logits = a.logits + static_cast<int64_t>(r) * a.vocabulary;
@@ -236,12 +251,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
             else if (z[j] > floor || (z[j] == floor && token <= lastTied)) best(part, __fadd_rn(z[j], gumbel(words[j])), token);
         }
     }
-    for (int offset = 16; offset > 0; offset >>= 1) {
-        const HeadPart other = {__shfl_xor_sync(~0u, part.max, offset), __shfl_xor_sync(~0u, part.sum, offset), __shfl_xor_sync(~0u, part.weighted, offset),
-                                __shfl_xor_sync(~0u, part.key, offset), __shfl_xor_sync(~0u, part.token, offset)};
-        join(part, other.max, other.sum, other.weighted);
-        best(part, other.key, other.token);
-    }
+    joinWarp(part);
     if (lane == 0) warps[threadIdx.x / 32] = part;
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -253,16 +263,20 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
     }
 }
 
-// The parts of a row together. A block a row.
+// The parts of a row together, always in the same order. A warp a row.
 extern "C" __global__ void __launch_bounds__(32) lriad_head_finish(const __grid_constant__ HeadArgs a) {
+    letNextStart();
+    waitForEarlier();
     const int r = blockIdx.x;
     const float* logits = a.logits + static_cast<int64_t>(r) * a.vocabulary;
-    HeadPart part = a.parts[static_cast<int64_t>(r) * a.splits];
-    for (int split = 1; split < a.splits; split++) {
+    HeadPart part = {-INFINITY, 0, 0, -INFINITY, -1};
+    for (int split = threadIdx.x; split < a.splits; split += 32) {
         const HeadPart other = a.parts[static_cast<int64_t>(r) * a.splits + split];
         join(part, other.max, other.sum, other.weighted);
         best(part, other.key, other.token);
     }
+    joinWarp(part);
+    part = {__shfl_sync(~0u, part.max, 0), __shfl_sync(~0u, part.sum, 0), __shfl_sync(~0u, part.weighted, 0), part.key, part.token};
     const float logSumExp = part.max + logf(part.sum), inverse = inverseTemperature(a, r);
     for (int i = threadIdx.x; i < a.optionCount; i += 32)
         a.optionLogProb[static_cast<int64_t>(r) * a.optionCount + i] = __fmul_rn(logits[a.options[i]], inverse) - logSumExp;

@@ -13,4 +13,6 @@
 extern "C" __device__ const int lriad_abi[] = {
     sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
     sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(SkinnySegment), sizeof(SkinnyArgs),
+    // And what the blocks of the skinny products take of shared memory.
+    SkinnyShape<8, 2, 6>::kBytes, SkinnyShape<16, 2, 6>::kBytes, SkinnyShape<32, 2, 5>::kBytes,
 };

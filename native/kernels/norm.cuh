@@ -2,9 +2,11 @@
 #pragma once
 #include "common.cuh"
 
-constexpr int kNormThreads = 256;
+constexpr int kNormThreads = 512;
 
 extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __grid_constant__ NormArgs a) {
+    letNextStart();
+    waitForEarlier();
     __shared__ float scratch[kNormThreads / 32];
     const int r = blockIdx.x, chunks = a.columns / 8;
     const int row = a.gather ? *reinterpret_cast<const int*>(a.gather + static_cast<int64_t>(r) * a.gatherStride) : r;
@@ -12,7 +14,7 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
     bf16* y = a.y + static_cast<int64_t>(r) * a.columns;
 
     float sum = 0, squares = 0;
-    for (int c = threadIdx.x; c < chunks; c += kNormThreads) {
+    for (int c = threadIdx.x; c < chunks; c += static_cast<int>(blockDim.x)) {
         Eight e = Eight::load(x + c * 8);
 #pragma unroll
         for (int i = 0; i < 8; i++) { sum += e.v[i]; squares += e.v[i] * e.v[i]; }
@@ -21,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
     if (a.layerNorm) {
         mean = blockSum(sum, scratch) / a.columns;
         squares = 0;
-        for (int c = threadIdx.x; c < chunks; c += kNormThreads) {
+        for (int c = threadIdx.x; c < chunks; c += static_cast<int>(blockDim.x)) {
             Eight e = Eight::load(x + c * 8);
 #pragma unroll
             for (int i = 0; i < 8; i++) squares += (e.v[i] - mean) * (e.v[i] - mean);
@@ -29,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
     }
     const float inverse = rsqrtf(blockSum(squares, scratch) / a.columns + a.epsilon);
 
-    for (int c = threadIdx.x; c < chunks; c += kNormThreads) {
+    for (int c = threadIdx.x; c < chunks; c += static_cast<int>(blockDim.x)) {
         Eight e = Eight::load(x + c * 8), w = Eight::load(a.weight + c * 8);
 #pragma unroll
         for (int i = 0; i < 8; i++) e.v[i] = (e.v[i] - mean) * inverse * w.v[i];
@@ -47,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
     for (int j = 0; j < 2 * a.rank; j++) {
         const float* factor = j < a.rank ? a.queryA + static_cast<int64_t>(j) * a.columns : a.valueA + static_cast<int64_t>(j - a.rank) * a.columns;
         float dot = 0;
-        for (int c = threadIdx.x; on && c < chunks; c += kNormThreads) {
+        for (int c = threadIdx.x; on && c < chunks; c += static_cast<int>(blockDim.x)) {
             Eight e = Eight::load(y + c * 8);
             float4 f = *reinterpret_cast<const float4*>(factor + c * 8), g = *reinterpret_cast<const float4*>(factor + c * 8 + 4);
             dot += e.v[0] * f.x + e.v[1] * f.y + e.v[2] * f.z + e.v[3] * f.w + e.v[4] * g.x + e.v[5] * g.y + e.v[6] * g.z + e.v[7] * g.w;

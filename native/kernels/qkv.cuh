@@ -26,6 +26,8 @@ __device__ __forceinline__ void addLowRank(Eight& e, const float* b, int o, cons
 
 // A block a row. A head's columns i and i + headDim/2 turn together; a thread takes eight such pairs at a time.
 extern "C" __global__ void __launch_bounds__(kQkvThreads) lriad_qkv(const __grid_constant__ QkvArgs a) {
+    letNextStart();
+    waitForEarlier();
     __shared__ float cosine[kMaxHalf], sine[kMaxHalf];
     __shared__ alignas(16) float low[256];
     const TokenRow row = a.rows[blockIdx.x];
@@ -41,15 +43,15 @@ extern "C" __global__ void __launch_bounds__(kQkvThreads) lriad_qkv(const __grid
     __syncthreads();
 
     bf16* q = a.q + static_cast<int64_t>(blockIdx.x) * queries * a.headDim;
-    const bf16* k = a.k + static_cast<int64_t>(blockIdx.x) * a.heads * a.headDim;
-    const bf16* v = a.v + static_cast<int64_t>(blockIdx.x) * a.heads * a.headDim;
+    const bf16* qk = a.qkv + static_cast<int64_t>(blockIdx.x) * (queries + 2 * a.heads) * a.headDim;
+    const bf16* v = qk + (queries + a.heads) * a.headDim;
     const int plane = a.heads * 64 * a.headDim;
     bf16* slot = a.kv + static_cast<int64_t>(row.slot / 64) * 2 * plane + (row.slot % 64) * a.headDim;
 
     for (int u = threadIdx.x; u < (queries + a.heads) * units; u += kQkvThreads) {
         const int head = u / units, i = (u - head * units) * 8;
         const bool query = head < queries;
-        const bf16* from = query ? q + head * a.headDim + i : k + (head - queries) * a.headDim + i;
+        const bf16* from = qk + head * a.headDim + i;
         bf16* to = query ? q + head * a.headDim + i : slot + (head - queries) * 64 * a.headDim + i;
         Eight lower = Eight::load(from), upper = Eight::load(from + half);
         if (query && rank > 0) {

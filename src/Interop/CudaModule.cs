@@ -22,10 +22,11 @@ public sealed class CudaModule : SafeHandle
     /// <summary>A kernel by its name.</summary>
     /// <param name="name">As declared extern "C".</param>
     /// <param name="sharedBytes">Dynamic shared memory of a block.</param>
-    public CudaKernel Kernel(string name, int sharedBytes = 0)
+    /// <param name="startsEarly">Whether it may start before the kernel in front has finished, and itself waits for what it needs.</param>
+    public CudaKernel Kernel(string name, int sharedBytes = 0, bool startsEarly = false)
     {
         Check(Driver.cuModuleGetFunction(out var function, handle, name), $"cuModuleGetFunction({name})");
-        return new CudaKernel(name, function, sharedBytes);
+        return new CudaKernel(name, function, sharedBytes, startsEarly);
     }
 
     /// <summary>Address and size of a global variable in device memory.</summary>
@@ -48,9 +49,11 @@ public sealed class CudaKernel
     private readonly nint _function;
     private readonly uint _sharedBytes;
 
-    internal CudaKernel(string name, nint function, int sharedBytes)
+    private readonly bool _startsEarly;
+
+    internal CudaKernel(string name, nint function, int sharedBytes, bool startsEarly)
     {
-        (Name, _function, _sharedBytes) = (name, function, (uint)sharedBytes);
+        (Name, _function, _sharedBytes, _startsEarly) = (name, function, (uint)sharedBytes, startsEarly);
         if (sharedBytes > DefaultSharedBytes)
         {
             Check(Driver.cuFuncSetAttribute(function, MaxDynamicSharedBytes, sharedBytes), $"cuFuncSetAttribute({name}, {sharedBytes} bytes of shared memory)");
@@ -68,7 +71,13 @@ public sealed class CudaKernel
         fixed (T* argument = &arguments)
         {
             var pointer = (void*)argument;
-            var result = Driver.cuLaunchKernel(_function, (uint)gridX, (uint)gridY, 1, (uint)threads, 1, 1, _sharedBytes, stream.Handle, &pointer, null);
+            var early = new LaunchAttribute { Id = LaunchAttribute.ProgrammaticStreamSerialization, Allowed = 1 };
+            var config = new LaunchConfig
+            {
+                GridX = (uint)gridX, GridY = (uint)gridY, GridZ = 1, BlockX = (uint)threads, BlockY = 1, BlockZ = 1, SharedBytes = _sharedBytes, Stream = stream.Handle,
+                Attributes = &early, AttributeCount = _startsEarly ? 1u : 0u,
+            };
+            var result = Driver.cuLaunchKernelEx(&config, _function, &pointer, null);
             if (result != CudaResult.Success)
             {
                 throw Of(result, $"{Name}<<<({gridX}, {gridY}), {threads}>>>");

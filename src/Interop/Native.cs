@@ -129,8 +129,11 @@ internal static partial class Driver
     public static partial CudaResult cuFuncSetAttribute(nint function, int attribute, int value);
 
     [LibraryImport(Library)]
-    public static unsafe partial CudaResult cuLaunchKernel(
-        nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, nint stream, void** arguments, void** extra);
+    public static unsafe partial CudaResult cuLaunchKernelEx(LaunchConfig* config, nint function, void** arguments, void** extra);
+
+    [LibraryImport(Library)]
+    public static unsafe partial CudaResult cuTensorMapEncodeTiled(
+        void* map, int type, uint rank, nint address, ulong* sizes, ulong* strides, uint* box, uint* elementStrides, int interleave, int swizzle, int promotion, int outside);
 
     [LibraryImport(Library)]
     public static partial CudaResult cuGetErrorName(CudaResult code, out nint name);
@@ -160,6 +163,33 @@ internal static partial class Driver
 
         return 0;
     }
+}
+
+/// <summary>CUlaunchConfig.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct LaunchConfig
+{
+    public uint GridX;
+    public uint GridY;
+    public uint GridZ;
+    public uint BlockX;
+    public uint BlockY;
+    public uint BlockZ;
+    public uint SharedBytes;
+    public nint Stream;
+    public LaunchAttribute* Attributes;
+    public uint AttributeCount;
+}
+
+/// <summary>CUlaunchAttribute: an id and 64 bytes of value, of which one flag is used.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 72)]
+internal struct LaunchAttribute
+{
+    public const int ProgrammaticStreamSerialization = 6;
+
+    public int Id;
+    public int Padding;
+    public int Allowed;
 }
 
 /// <summary>Properties of a device that are asked for; the numbers are the driver's.</summary>

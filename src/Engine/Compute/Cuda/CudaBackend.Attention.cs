@@ -31,7 +31,7 @@ public sealed unsafe partial class CudaBackend
         if (plan.MergeCount > 0)
         {
             _kernels.AttendMerge.Launch(
-                _stream, new AttendMergeArgs(plan.Merges, plan.Parts, partialO, partialSum, o.Address, logSumExp.Address, heads, kv.HeadDim), plan.MergeCount, 1, 256);
+                _stream, new AttendMergeArgs(plan.Merges, plan.Parts, partialO, partialSum, o.Address, logSumExp.Address, heads, kv.HeadDim), plan.MergeCount, (heads + 3) / 4, 128);
         }
     }
 

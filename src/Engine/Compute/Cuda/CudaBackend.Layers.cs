@@ -35,16 +35,35 @@ public sealed unsafe partial class CudaBackend
         var normed = Borrow(Scratch.Normed, x.Length * sizeof(ushort));
         var low = rank == 0 ? 0 : lowRank.IsEmpty ? Borrow(Scratch.LowRank, (long)count * 2 * rank * sizeof(float)) : lowRank.Address;
         Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = Address(adapter?.Query.A ?? default), ValueA = Address(adapter?.Value.A ?? default), LowRank = low, Rank = rank }, count);
-        var k = Borrow(Scratch.Key, (long)count * weights.Key.Outputs * sizeof(ushort));
-        var v = Borrow(Scratch.Value, (long)count * weights.Value.Outputs * sizeof(ushort));
-        Multiply(normed, count, [new Output(weights.Query, q.Address, q.Columns), new Output(weights.Key, k, weights.Key.Outputs), new Output(weights.Value, v, weights.Value.Outputs)]);
+        var (queries, keys) = (weights.Query.Outputs, weights.Key.Outputs);
+        var width = queries + (2 * keys);
+        var qkv = Borrow(Scratch.Qkv, (long)count * width * sizeof(ushort));
+        if (Joined(weights) is { } all)
+        {
+            Multiply(all, normed, count, qkv, width);
+        }
+        else
+        {
+            Multiply(normed, count, [new Output(weights.Query, qkv, width), new Output(weights.Key, qkv + (queries * sizeof(ushort)), width), new Output(weights.Value, qkv + ((queries + keys) * sizeof(ushort)), width)]);
+        }
+
         var tables = Tables(rotary);
         _kernels.Qkv.Launch(
             _stream,
             new QkvArgs(
-                q.Address, k, v, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address,
-                low, Address(adapter?.Query.B ?? default), Address(adapter?.Value.B ?? default), kv.Heads, q.Columns / (kv.Heads * kv.HeadDim), kv.HeadDim, rank),
+                qkv, q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address,
+                low, Address(adapter?.Query.B ?? default), Address(adapter?.Value.B ?? default), kv.Heads, queries / keys, kv.HeadDim, rank),
             count, 1, 256);
+    }
+
+    // The vision encoder's three matrices lie in one, as the files have them.
+    private static Linear? Joined(QkvWeights weights)
+    {
+        var (q, k, v) = (weights.Query, weights.Key, weights.Value);
+        bool Follows(Tensor first, Tensor second) => !first.IsEmpty && !second.IsEmpty && second.Address == first.Address + (first.Length * first.ElementBytes);
+        return Follows(q.Weight, k.Weight) && Follows(k.Weight, v.Weight) && Follows(q.Bias, k.Bias) && Follows(k.Bias, v.Bias)
+            ? new Linear(q.Weight with { Rows = q.Outputs + k.Outputs + v.Outputs }, q.Bias with { Columns = q.Outputs + k.Outputs + v.Outputs })
+            : null;
     }
 
     /// <inheritdoc/>
@@ -99,7 +118,10 @@ public sealed unsafe partial class CudaBackend
     private void Normalize(Tensor x, Norm norm, nint y, NormArgs extra, int rows) => _kernels.Norm.Launch(
         _stream,
         extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },
-        rows, 1, 256);
+        rows, 1, NormThreads(x.Columns));
+
+    // A thread has eight columns, where that does not take too many threads.
+    private static int NormThreads(int columns) => Math.Clamp((columns / 8 + 31) / 32 * 32, 32, 512);
 
     private RotaryTables Tables(Rotary rotary)
     {

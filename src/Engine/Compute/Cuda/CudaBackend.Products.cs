@@ -5,10 +5,10 @@ namespace LrIad.Engine.Compute.Cuda;
 // Products of many rows go to cuBLASLt; those of few, which are nothing but reading the weights, to our own kernel.
 public sealed unsafe partial class CudaBackend
 {
-    private const int SkinnyTile = 128;
     private const int SkinnyDepth = 64;
-    private const int SkinnyBlocksPerMultiprocessor = 2;
     private const int SkinnyCounters = 1 << 14;
+
+    private readonly Dictionary<(nint Address, int Rows, int Columns, int BoxRows), TensorMap> _maps = [];
 
     /// <summary>Where a product's result goes.</summary>
     private readonly record struct Output(Linear Linear, nint Y, long Stride, nint Residual = 0);
@@ -20,7 +20,7 @@ public sealed unsafe partial class CudaBackend
     /// <summary>Up to three products of the same rows.</summary>
     private void Multiply(nint x, int rows, ReadOnlySpan<Output> outputs, bool float32 = false)
     {
-        if (rows <= Kernels.Skinnies[^1] && TryMultiplySkinny(x, rows, outputs, float32))
+        if (TryMultiplySkinny(x, rows, outputs, float32))
         {
             return;
         }
@@ -35,34 +35,44 @@ public sealed unsafe partial class CudaBackend
     private bool TryMultiplySkinny(nint x, int rows, ReadOnlySpan<Output> outputs, bool float32)
     {
         var inputs = outputs[0].Linear.Inputs;
-        Span<SkinnySegment> segments = [default, default, default];
-        var tiles = 0;
-        for (var i = 0; i < outputs.Length; i++)
-        {
-            var (linear, y, stride, residual) = outputs[i];
-            segments[i] = new SkinnySegment(linear.Weight.Address, Address(linear.Bias), residual, y, stride, linear.Outputs, tiles);
-            tiles += (linear.Outputs + SkinnyTile - 1) / SkinnyTile;
-        }
-
-        if (inputs % SkinnyDepth != 0 || tiles > SkinnyCounters)
+        var kernel = Array.Find(_kernels.Skinny, kernel => kernel.Rows >= rows);
+        if (kernel is null || inputs % SkinnyDepth != 0)
         {
             return false;
         }
 
-        var kernel = 0;
-        while (Kernels.Skinnies[kernel] < rows)
+        var args = new SkinnyArgs { SegmentCount = outputs.Length, Rows = rows, Inputs = inputs, Float32 = float32 ? 1 : 0, XMap = Map(x, rows, inputs, kernel.Rows) };
+        for (var i = 0; i < outputs.Length; i++)
         {
-            kernel++;
+            var (linear, y, stride, residual) = outputs[i];
+            args.WeightMaps[i] = Map(linear.Weight.Address, linear.Outputs, inputs, kernel.Tile);
+            args.Segments[i] = new SkinnySegment(Address(linear.Bias), residual, y, stride, linear.Outputs, args.Tiles);
+            args.Tiles += (linear.Outputs + kernel.Tile - 1) / kernel.Tile;
+        }
+
+        if (args.Tiles > SkinnyCounters)
+        {
+            return false;
         }
 
         // Every block has something to do; the runs depend on the shape alone.
-        var blocks = Math.Min(SkinnyBlocksPerMultiprocessor * _context.Multiprocessors, tiles * (inputs / SkinnyDepth));
-        var partials = Borrow(Scratch.SkinnyPartials, (long)SkinnyBlocksPerMultiprocessor * _context.Multiprocessors * 2 * Kernels.Skinnies[^1] * SkinnyTile * sizeof(float));
+        var blocks = Math.Min(kernel.Blocks * _context.Multiprocessors, args.Tiles * (inputs / SkinnyDepth));
+        args.Partials = Borrow(Scratch.SkinnyPartials, (long)blocks * 2 * kernel.Rows * kernel.Tile * sizeof(float));
 
         // Zero when made; every launch leaves them zero.
-        var counters = Borrow(Scratch.SkinnyCounters, SkinnyCounters * sizeof(int));
-        _kernels.Skinny[kernel].Launch(
-            _stream, new SkinnyArgs(segments[0], segments[1], segments[2], x, partials, counters, outputs.Length, rows, inputs, tiles, float32 ? 1 : 0), blocks, 1, 128);
+        args.Counters = Borrow(Scratch.SkinnyCounters, SkinnyCounters * sizeof(int));
+        kernel.Kernel.Launch(_stream, args, blocks, 1, kernel.Threads);
         return true;
+    }
+
+    private TensorMap Map(nint address, int rows, int columns, int boxRows)
+    {
+        if (!_maps.TryGetValue((address, rows, columns, boxRows), out var map))
+        {
+            map = TensorMap.Tiles(address, rows, columns, boxRows);
+            _maps.Add((address, rows, columns, boxRows), map);
+        }
+
+        return map;
     }
 }

@@ -46,8 +46,7 @@ public sealed unsafe partial class CudaBackend : Backend
     private enum Scratch
     {
         Normed,
-        Key,
-        Value,
+        Qkv,
         LowRank,
         Hidden,
         Activated,

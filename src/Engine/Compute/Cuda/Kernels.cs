@@ -14,7 +14,7 @@ internal record struct NormArgs(
     int Columns, int LayerNorm, int GatherStride, int Rank, float Epsilon, int Reserved = 0);
 
 internal record struct QkvArgs(
-    nint Q, nint K, nint V, nint Kv, nint Rows, nint Axis, nint Frequency, nint LowRank, nint QueryB, nint ValueB, int Heads, int PerHead, int HeadDim, int Rank);
+    nint Qkv, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint LowRank, nint QueryB, nint ValueB, int Heads, int PerHead, int HeadDim, int Rank);
 
 internal record struct AttendTile(int Row, int Rows, int FirstRun, int Runs, int Slot);
 
@@ -37,26 +37,62 @@ internal record struct HeadArgs(
     nint Logits, nint Targets, nint Samples, nint Options, nint Parts, nint Floor, nint LastTied, nint Token, nint LogProb, nint Entropy, nint LogSumExp, nint OptionLogProb,
     int Vocabulary, int Splits, int OptionCount, int Reserved = 0);
 internal record struct ReadArgs(nint From, nint Sink, long Count);
-internal record struct SkinnySegment(nint Weight, nint Bias, nint Residual, nint Y, long Stride, int Outputs, int FirstTile);
+internal record struct SkinnySegment(nint Bias, nint Residual, nint Y, long Stride, int Outputs, int FirstTile);
 
-internal record struct SkinnyArgs(
-    SkinnySegment First, SkinnySegment Second, SkinnySegment Third, nint X, nint Partials, nint Counters, int Segments, int Rows, int Inputs, int Tiles, int Float32, int Reserved = 0);
+[InlineArray(3)]
+internal struct Three<T>
+    where T : unmanaged
+{
+    public T First;
+}
+
+internal unsafe struct SkinnyArgs
+{
+    public Three<TensorMap> WeightMaps;
+    public TensorMap XMap;
+    public Three<SkinnySegment> Segments;
+    public nint Partials;
+    public nint Counters;
+    public int SegmentCount;
+    public int Rows;
+    public int Inputs;
+    public int Tiles;
+    public int Float32;
+    public fixed int Reserved[25];
+}
 #pragma warning restore SA1600, CS1591
+
+/// <summary>How a skinny product of up to some number of rows is laid out; see native/kernels/skinny.cuh.</summary>
+/// <param name="Kernel">The kernel.</param>
+/// <param name="Rows">Rows that it is made for.</param>
+/// <param name="Warps">Warps that multiply, 32 outputs each.</param>
+/// <param name="Blocks">Blocks that live on a multiprocessor.</param>
+internal sealed record SkinnyKernel(CudaKernel Kernel, int Rows, int Warps, int Blocks)
+{
+    public int Tile => Warps * 32;
+
+    public int Threads => (Warps + 1) * 32;
+
+    // Stages of weights and activations, results on their way out, barriers, and room to start on a multiple of 1,024.
+    public static int SharedBytes(int rows, int warps, int stages) => (stages * ((warps * 32) + rows) * 128) + (rows * ((warps * 32) + 4) * sizeof(float)) + (stages * 16) + 1024;
+}
 
 /// <summary>The kernels, loaded from the fatbin beside the program.</summary>
 internal sealed class Kernels : IDisposable
 {
     private static readonly string Path = System.IO.Path.Combine(AppContext.BaseDirectory, "lriad.fatbin");
 
-    /// <summary>Rows that the skinny products are made for.</summary>
-    public static readonly int[] Skinnies = [8, 16, 32, 64];
+    private static readonly (int Rows, int Warps, int Stages, int Blocks)[] SkinnyShapes = [(8, 2, 6, 3), (16, 2, 6, 3), (32, 2, 5, 3)];
 
     private static readonly int[] Sizes =
     [
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<SkinnySegment>(), Unsafe.SizeOf<SkinnyArgs>(),
+        .. SkinnyShapes.Select(shape => SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)),
     ];
+
+    private const int Hopper = 90;
 
     private readonly CudaModule _module;
 
@@ -64,20 +100,25 @@ internal sealed class Kernels : IDisposable
     {
         _module = new CudaModule(System.IO.File.ReadAllBytes(Path));
         CheckAbi(context);
-        Embed = _module.Kernel("lriad_embed");
-        Convert = _module.Kernel("lriad_convert");
-        Norm = _module.Kernel("lriad_norm");
-        Qkv = _module.Kernel("lriad_qkv");
-        Attend128 = _module.Kernel("lriad_attend_128", AttendSharedBytes(128));
-        Attend80 = _module.Kernel("lriad_attend_80", AttendSharedBytes(80));
-        AttendMerge = _module.Kernel("lriad_attend_merge");
-        GatedSilu = _module.Kernel("lriad_gated_silu");
-        Gelu = _module.Kernel("lriad_gelu");
-        HeadTruncate = _module.Kernel("lriad_head_truncate");
-        HeadParts = _module.Kernel("lriad_head_parts");
-        HeadFinish = _module.Kernel("lriad_head_finish");
+        Embed = Kernel("lriad_embed");
+        Convert = Kernel("lriad_convert");
+        Norm = Kernel("lriad_norm");
+        Qkv = Kernel("lriad_qkv");
+        Attend128 = Kernel("lriad_attend_128", AttendSharedBytes(128));
+        Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
+        AttendMerge = Kernel("lriad_attend_merge");
+        GatedSilu = Kernel("lriad_gated_silu");
+        Gelu = Kernel("lriad_gelu");
+        HeadTruncate = Kernel("lriad_head_truncate");
+        HeadParts = Kernel("lriad_head_parts");
+        HeadFinish = Kernel("lriad_head_finish");
         Read = _module.Kernel("lriad_read");
-        Skinny = [.. Skinnies.Select(rows => _module.Kernel($"lriad_skinny_{rows}", SkinnySharedBytes(rows)))];
+        Skinny = context.ComputeCapability >= Hopper
+            ? [.. SkinnyShapes.Select(shape => new SkinnyKernel(Kernel($"lriad_skinny_{shape.Rows}", SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)), shape.Rows, shape.Warps, shape.Blocks))]
+            : [];
+
+        // Before Hopper a kernel starts when the one in front has finished.
+        CudaKernel Kernel(string name, int sharedBytes = 0) => _module.Kernel(name, sharedBytes, startsEarly: context.ComputeCapability >= Hopper);
     }
 
     public CudaKernel Embed { get; }
@@ -106,8 +147,8 @@ internal sealed class Kernels : IDisposable
 
     public CudaKernel Read { get; }
 
-    /// <summary>Products for up to as many rows as <see cref="Skinnies"/> says.</summary>
-    public CudaKernel[] Skinny { get; }
+    /// <summary>Products of few rows, from the fewest up; none before Hopper.</summary>
+    public SkinnyKernel[] Skinny { get; }
 
     /// <summary>Why they cannot be loaded, or null.</summary>
     public static string? Unavailable() => System.IO.File.Exists(Path) ? null : $"this build has no CUDA kernels ({Path} does not exist; ./build.sh kernels compiles them)";
@@ -116,9 +157,6 @@ internal sealed class Kernels : IDisposable
 
     // Queries, two stages of keys and two of values, 64 rows each, a 16-byte chunk of padding a row.
     private static int AttendSharedBytes(int headDim) => 5 * 64 * (headDim + 8) * sizeof(ushort);
-
-    // Stages of 128 weight rows and the activations, 128 bytes each, and the results on their way out; see skinny.cuh.
-    private static int SkinnySharedBytes(int rows) => ((rows switch { 8 => 6, 16 => 5, 32 => 4, _ => 3 }) * (128 + rows) * 128) + (rows * 132 * sizeof(float));
 
     private unsafe void CheckAbi(CudaContext context)
     {
