@@ -4,6 +4,7 @@
 #include "norm.cuh"
 #include "qkv.cuh"
 #include "attend.cuh"
+#include "attend_wide.cuh"
 #include "feedforward.cuh"
 #include "head.cuh"
 #include "read.cuh"
@@ -13,6 +14,7 @@
 extern "C" __device__ const int lriad_abi[] = {
     sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
     sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(SkinnySegment), sizeof(SkinnyArgs),
-    // And what the blocks of the skinny products take of shared memory.
+    // And what blocks take of shared memory.
+    WideTile<128>::kBytes, WideTile<80>::kBytes,
     SkinnyShape<8, 2, 6>::kBytes, SkinnyShape<16, 2, 6>::kBytes, SkinnyShape<32, 2, 5>::kBytes,
 };

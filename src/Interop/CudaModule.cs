@@ -74,8 +74,16 @@ public sealed class CudaKernel
             var early = new LaunchAttribute { Id = LaunchAttribute.ProgrammaticStreamSerialization, Allowed = 1 };
             var config = new LaunchConfig
             {
-                GridX = (uint)gridX, GridY = (uint)gridY, GridZ = 1, BlockX = (uint)threads, BlockY = 1, BlockZ = 1, SharedBytes = _sharedBytes, Stream = stream.Handle,
-                Attributes = &early, AttributeCount = _startsEarly ? 1u : 0u,
+                GridX = (uint)gridX,
+                GridY = (uint)gridY,
+                GridZ = 1,
+                BlockX = (uint)threads,
+                BlockY = 1,
+                BlockZ = 1,
+                SharedBytes = _sharedBytes,
+                Stream = stream.Handle,
+                Attributes = &early,
+                AttributeCount = _startsEarly ? 1u : 0u,
             };
             var result = Driver.cuLaunchKernelEx(&config, _function, &pointer, null);
             if (result != CudaResult.Success)

@@ -199,8 +199,17 @@ public sealed record ModelGeometry
     {
         Text = new TextGeometry
         {
-            Hidden = hidden, Layers = layers, Heads = heads, KeyValueHeads = keyValueHeads, HeadDim = hidden / heads, Intermediate = intermediate, Vocabulary = vocabulary,
-            NormEpsilon = 1e-6f, RopeTheta = 1_000_000, MRopeSection = [16, 24, 24], TiedHead = tiedHead,
+            Hidden = hidden,
+            Layers = layers,
+            Heads = heads,
+            KeyValueHeads = keyValueHeads,
+            HeadDim = hidden / heads,
+            Intermediate = intermediate,
+            Vocabulary = vocabulary,
+            NormEpsilon = 1e-6f,
+            RopeTheta = 1_000_000,
+            MRopeSection = [16, 24, 24],
+            TiedHead = tiedHead,
         },
         Vision = new VisionGeometry { EmbedDim = 1280, Depth = 32, Heads = 16, Intermediate = 5120, PatchSize = 14, TemporalPatchSize = 2, MergeSize = 2, Channels = 3 },
         ImageTokenId = 151655,

@@ -9,7 +9,7 @@ namespace LrIad.Engine.Compute.Cuda;
 /// </summary>
 internal sealed class AttentionPlanner
 {
-    /// <summary>Packed query rows of a tile.</summary>
+    /// <summary>Packed query rows of a tile whose keys are cut into ranges.</summary>
     public const int TileRows = 64;
 
     /// <summary>Keys of a range.</summary>
@@ -38,7 +38,8 @@ internal sealed class AttentionPlanner
     /// <summary>Plans a work list.</summary>
     /// <param name="items">The pieces.</param>
     /// <param name="perHead">Query heads that read one key-value head.</param>
-    public void Plan(ReadOnlySpan<AttentionItem> items, int perHead)
+    /// <param name="wideRows">Packed query rows of a tile that goes through all its keys.</param>
+    public void Plan(ReadOnlySpan<AttentionItem> items, int perHead, int wideRows)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(perHead, TileRows);
         Tiles.Clear();
@@ -53,16 +54,29 @@ internal sealed class AttentionPlanner
             rows += item.Rows;
         }
 
-        var tileRows = TileRows / perHead;
         if (rows > 2 * items.Length)
         {
-            PlanByRow(items, tileRows);
+            PlanByRow(items, wideRows / perHead);
+
+            // Tiles with the most keys first: what is left for the end is small.
+            Tiles.Sort((a, b) => Keys(b) != Keys(a) ? Keys(b).CompareTo(Keys(a)) : a.Row.CompareTo(b.Row));
         }
         else
         {
-            PlanByItem(items, tileRows);
+            PlanByItem(items, TileRows / perHead);
             Merge();
         }
+    }
+
+    private int Keys(AttendTile tile)
+    {
+        var keys = 0;
+        for (var run = tile.FirstRun; run < tile.FirstRun + tile.Runs; run++)
+        {
+            keys += Runs[run].Keys;
+        }
+
+        return keys;
     }
 
     private static int Limit(in AttentionItem item, int row) => item.Causal != 0 ? item.Keys - item.Rows + 1 + (row - item.FirstRow) : item.Keys;

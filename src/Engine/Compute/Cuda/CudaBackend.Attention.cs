@@ -12,10 +12,10 @@ public sealed unsafe partial class CudaBackend
     {
         ArgumentNullException.ThrowIfNull(work);
         Activation(q, nameof(q));
-        var kernel = kv.HeadDim switch
+        var (kernel, wide) = kv.HeadDim switch
         {
-            128 => _kernels.Attend128,
-            80 => _kernels.Attend80,
+            128 => (_kernels.Attend128, _kernels.AttendWide128),
+            80 => (_kernels.Attend80, _kernels.AttendWide80),
             _ => throw new NotSupportedException($"The CUDA backend attends with heads of 80 or 128 columns, as Qwen2-VL has them; these have {kv.HeadDim}."),
         };
         var heads = q.Columns / kv.HeadDim;
@@ -23,11 +23,17 @@ public sealed unsafe partial class CudaBackend
         var (partialO, partialSum) = plan.Slots == 0
             ? (0, 0)
             : (Borrow(Scratch.PartialO, (long)plan.Slots * q.Columns * sizeof(float)), Borrow(Scratch.PartialLogSumExp, (long)plan.Slots * heads * sizeof(float)));
-        kernel.Launch(
-            _stream,
-            new AttendArgs(
-                q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, heads / kv.Heads, 1 / MathF.Sqrt(kv.HeadDim)),
-            plan.TileCount, kv.Heads, 128);
+        var args = new AttendArgs(
+            q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, heads / kv.Heads, 1 / MathF.Sqrt(kv.HeadDim));
+        if (wide is not null && plan.Slots == 0)
+        {
+            wide.Launch(_stream, args, plan.TileCount, kv.Heads, 256);
+        }
+        else
+        {
+            kernel.Launch(_stream, args, plan.TileCount, kv.Heads, 128);
+        }
+
         if (plan.MergeCount > 0)
         {
             _kernels.AttendMerge.Launch(
@@ -74,7 +80,7 @@ public sealed unsafe partial class CudaBackend
 
         public void Make(CudaBackend backend, AttentionWork work, int perHead)
         {
-            _planner.Plan(work.HostItems, perHead);
+            _planner.Plan(work.HostItems, perHead, backend._kernels.AttendWide128 is null ? AttentionPlanner.TileRows : 2 * AttentionPlanner.TileRows);
             var lengths = (Ints<AttendTile>(_planner.Tiles), Ints<AttendRun>(_planner.Runs), Ints<AttendMerge>(_planner.Merges), _planner.Parts.Count);
             var total = lengths.Item1 + lengths.Item2 + lengths.Item3 + lengths.Item4;
             if (_storage is null || _storage.Bytes < (long)total * sizeof(int))

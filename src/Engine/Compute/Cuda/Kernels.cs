@@ -89,7 +89,7 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<SkinnySegment>(), Unsafe.SizeOf<SkinnyArgs>(),
-        .. SkinnyShapes.Select(shape => SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)),
+        WideSharedBytes(128), WideSharedBytes(80), .. SkinnyShapes.Select(shape => SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)),
     ];
 
     private const int Hopper = 90;
@@ -106,6 +106,12 @@ internal sealed class Kernels : IDisposable
         Qkv = Kernel("lriad_qkv");
         Attend128 = Kernel("lriad_attend_128", AttendSharedBytes(128));
         Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
+        if (context.ComputeCapability >= Hopper)
+        {
+            AttendWide128 = Kernel("lriad_attend_wide_128", WideSharedBytes(128));
+            AttendWide80 = Kernel("lriad_attend_wide_80", WideSharedBytes(80));
+        }
+
         AttendMerge = Kernel("lriad_attend_merge");
         GatedSilu = Kernel("lriad_gated_silu");
         Gelu = Kernel("lriad_gelu");
@@ -133,6 +139,12 @@ internal sealed class Kernels : IDisposable
 
     public CudaKernel Attend80 { get; }
 
+    /// <summary>For long stretches of rows; null before Hopper.</summary>
+    public CudaKernel? AttendWide128 { get; }
+
+    /// <inheritdoc cref="AttendWide128"/>
+    public CudaKernel? AttendWide80 { get; }
+
     public CudaKernel AttendMerge { get; }
 
     public CudaKernel GatedSilu { get; }
@@ -154,6 +166,9 @@ internal sealed class Kernels : IDisposable
     public static string? Unavailable() => System.IO.File.Exists(Path) ? null : $"this build has no CUDA kernels ({Path} does not exist; ./build.sh kernels compiles them)";
 
     public void Dispose() => _module.Dispose();
+
+    // 128 rows of queries, three stages of 64 keys and values, and room to start on a multiple of 1,024.
+    private static int WideSharedBytes(int headDim) => ((128 + (3 * 2 * 64)) * headDim * sizeof(ushort)) + 1024;
 
     // Queries, two stages of keys and two of values, 64 rows each, a 16-byte chunk of padding a row.
     private static int AttendSharedBytes(int headDim) => 5 * 64 * (headDim + 8) * sizeof(ushort);
