@@ -16,6 +16,8 @@ internal sealed record TrainOptions
 
     public string? EvalData { get; init; }
 
+    public string EvalSplit { get; init; } = "all";
+
     public string Device { get; init; } = "auto";
 
     public bool Resume { get; init; }
@@ -26,7 +28,7 @@ internal sealed record TrainOptions
         Model = DataOptions.Require(Config.Model, "--model DIR (or --sample)"),
         Out = DataOptions.Require(Config.Out, "--out DIR"),
         Data = [.. Data.Select(path => new DataSource(path, Layout, Split))],
-        EvalData = EvalData is null ? null : new DataSource(EvalData),
+        EvalData = EvalData is null ? null : new DataSource(EvalData, Split: EvalSplit),
     };
 
     /// <summary>What can be set. Where two contradict each other, the later one here holds.</summary>
@@ -76,6 +78,7 @@ internal sealed record TrainOptions
         One("save-steps", "N", "a checkpoint every so many steps (100; 0: at the end)", Whole((c, v) => c with { SaveSteps = v.Count })),
         Flag("save-only-model", "checkpoints hold the adapter alone: nothing to resume from", Whole((c, v) => c with { SaveOnlyModel = v.Flag })),
         One("eval-data", "DIR", "evaluate on this before and after", (o, v) => o with { EvalData = v.Text }),
+        One("eval-split", "NAME", "which part of it: all (default), train or test", (o, v) => o with { EvalSplit = DataOptions.Split(v) }),
         One("eval-steps", "N", "and every so many steps (0: not)", Whole((c, v) => c with { EvalSteps = v.Count })),
         Flag("resume", "go on from the newest whole checkpoint in --out", (o, v) => o with { Resume = v.Flag }),
         One("seed", "N", "everything random follows from it (0)", Whole((c, v) => c with { Seed = v.Seed })),

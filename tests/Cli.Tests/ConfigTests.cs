@@ -95,6 +95,13 @@ internal sealed class ConfigTests
         Assert.That(config.Data, Is.EqualTo(new[] { new DataSource("a", "visa"), new DataSource("b", "visa"), new DataSource("c", "visa") }));
     }
 
+    [Test]
+    public void EvaluationDataHaveASplitOfTheirOwn()
+    {
+        var config = Parse("--data", "a", "--split", "train", "--eval-data", "b", "--eval-split", "test", "--model", "m", "--out", "o").Resolve();
+        Assert.That((config.Data[0].Split, config.EvalData), Is.EqualTo(("train", new DataSource("b", Split: "test"))));
+    }
+
     private static TrainConfig Resolve(params string[] arguments) => Parse(arguments).Config;
 
     private static TrainOptions Parse(params string[] arguments)

@@ -18,7 +18,7 @@ internal sealed class MisuseTests
     [TestCase("train --sample --out X --num-generations 1", "--num-generations")]
     [TestCase("train --sample --out X --reward format,kindness", "kindness")]
     [TestCase("train --sample --out X --preset mine", "lr-iad")]
-    [TestCase("train --sample --out X --device cuda", "CUDA")]
+    [TestCase("train --sample --out X --device cuda", "training runs on the CPU")]
     [TestCase("train --sample", "--out")]
     [TestCase("eval --model M --data D", "--out")]
     [TestCase("eval --model samples/tiny-qwen2-vl --data no/such/folder --out X", "no/such/folder")]
@@ -41,6 +41,24 @@ internal sealed class MisuseTests
             Assert.That(outcome.Error, Does.Contain(culprit));
             Assert.That(outcome.Error, Does.Not.Contain("   at "), "no stack trace");
             Assert.That(outcome.Output, Is.Empty);
+            Assert.That(Directory.Exists(Path.Combine(Project.Root, "X")), Is.False, "nothing is written");
+        });
+    }
+
+    [TestCase("bench")]
+    [TestCase("eval --model samples/tiny-qwen2-vl --data samples/parts-visa --out X --device cuda")]
+    public void AMachineWithoutAGpuIsToldSo(string arguments)
+    {
+        if (Engine.Compute.Cuda.CudaBackend.Unavailable() is null)
+        {
+            Assert.Ignore("This machine has a GPU.");
+        }
+
+        var outcome = Cli.Run(arguments.Split(' '));
+        Assert.Multiple(() =>
+        {
+            Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Error);
+            Assert.That(outcome.Error, Does.Contain("--device cuda").And.Not.Contain("   at "));
             Assert.That(Directory.Exists(Path.Combine(Project.Root, "X")), Is.False, "nothing is written");
         });
     }

@@ -15,24 +15,44 @@ internal sealed class MatMulRateTests
         (1000, 160, 480), (4000, 160, 160), (4000, 160, 640), (4000, 640, 160), (4000, 1176, 160), (1000, 640, 640), (1000, 640, 384),
     ];
 
+    private const double Least = 0.6;
+
+    // Every shape, not their mean alone. What else the machine does can slow one of the two for a moment: a shape that falls short is measured again.
     [Test]
-    public void Products_reach_three_fifths_of_the_rate_of_libtorch()
+    public void Every_product_reaches_three_fifths_of_the_rate_of_libtorch()
     {
-        const int threads = 2;
+        const int threads = 2, tries = 4;
         using var device = new Device(threads);
         var before = torch.get_num_threads();
         torch.set_num_threads(threads);
-        var logRatios = 0.0;
+        var (logRatios, slow) = (0.0, new List<string>());
         try
         {
+            // The runtime compiles what it runs often anew, a while after the start; until then nothing is worth measuring.
+            foreach (var (rows, inputs, outputs) in Shapes)
+            {
+                Rates(device, rows, inputs, outputs, backward: false);
+                Rates(device, rows, inputs, outputs, backward: true);
+            }
+
             TestContext.Out.WriteLine("GFLOP/s         rows    in   out   ours  libtorch");
             foreach (var (rows, inputs, outputs) in Shapes)
             {
                 foreach (var backward in new[] { false, true })
                 {
                     var (ours, theirs) = Rates(device, rows, inputs, outputs, backward);
-                    TestContext.Out.WriteLine($"{(backward ? "dx = dy * W" : "y = x * W'"),-14} {rows,5} {inputs,5} {outputs,5} {ours,6:F0} {theirs,9:F0}");
+                    for (var again = 1; again < tries && ours < Least * theirs; again++)
+                    {
+                        (ours, theirs) = Rates(device, rows, inputs, outputs, backward);
+                    }
+
+                    var line = $"{(backward ? "dx = dy * W" : "y = x * W'"),-14} {rows,5} {inputs,5} {outputs,5} {ours,6:F0} {theirs,9:F0}";
+                    TestContext.Out.WriteLine(line);
                     logRatios += Math.Log(ours / theirs);
+                    if (ours < Least * theirs)
+                    {
+                        slow.Add(line);
+                    }
                 }
             }
         }
@@ -41,9 +61,8 @@ internal sealed class MatMulRateTests
             torch.set_num_threads(before);
         }
 
-        var ratio = Math.Exp(logRatios / (2 * Shapes.Length));
-        TestContext.Out.WriteLine($"geometric mean of the ratios: {ratio:F2}");
-        Assert.That(ratio, Is.GreaterThan(0.6));
+        TestContext.Out.WriteLine($"geometric mean of the ratios: {Math.Exp(logRatios / (2 * Shapes.Length)):F2}");
+        Assert.That(slow, Is.Empty);
     }
 
     // The best of many turns each: what else the machine does meanwhile slows both.

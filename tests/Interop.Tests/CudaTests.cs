@@ -1,0 +1,67 @@
+namespace LrIad.Interop.Tests;
+
+/// <summary>What holds with a GPU and without.</summary>
+internal sealed class CudaTests
+{
+    [Test]
+    public void A_machine_without_CUDA_is_told_so_and_nothing_throws()
+    {
+        if (CudaContext.Unavailable() is { } reason)
+        {
+            Assert.That(reason, Does.Contain("CUDA").Or.Contain("cu"));
+            return;
+        }
+
+        using var context = new CudaContext();
+        Assert.That(context.Memory().Free, Is.Positive.And.LessThanOrEqualTo(context.Memory().Total));
+    }
+
+    [Test]
+    [Category("Cuda")]
+    public void Streams_copy_clear_and_measure()
+    {
+        if (CudaContext.Unavailable() is { } reason)
+        {
+            Assert.Ignore(reason);
+        }
+
+        using var context = new CudaContext();
+        using var start = new CudaEvent();
+        using var end = new CudaEvent();
+        int[] values = [1, 2, 3, 4], back = [0, 0, 0, 0];
+        var memory = context.Allocate(32);
+        unsafe
+        {
+            fixed (int* from = values, to = back)
+            {
+                start.Record(context.Stream);
+                context.Stream.Upload((nint)from, memory, 16);
+                context.Stream.Copy(memory, memory + 16, 16);
+                context.Stream.Clear(memory + 20, 4);
+                context.Stream.Download(memory + 16, (nint)to, 16);
+                end.Record(context.Stream);
+                context.Stream.Synchronize();
+            }
+        }
+
+        context.Free(memory);
+        Assert.That(back, Is.EqualTo(new[] { 1, 0, 3, 4 }));
+        Assert.That(end.Since(start), Is.Positive);
+    }
+
+    [Test]
+    [Category("Cuda")]
+    public void Too_much_memory_is_no_memory_and_the_context_goes_on()
+    {
+        if (CudaContext.Unavailable() is { } reason)
+        {
+            Assert.Ignore(reason);
+        }
+
+        using var context = new CudaContext();
+        Assert.That(context.Allocate(1L << 50), Is.Zero);
+        var memory = context.Allocate(1 << 20);
+        Assert.That(memory, Is.Not.Zero);
+        context.Free(memory);
+    }
+}
