@@ -5,10 +5,16 @@
 constexpr int kNormThreads = 512;
 
 extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __grid_constant__ NormArgs a) {
-    letNextStart();
-    waitForEarlier();
     __shared__ float scratch[kNormThreads / 32];
     const int r = blockIdx.x, chunks = a.columns / 8;
+    letNextStart();
+    // Weights are there from the beginning, and as a rule a thread needs no more than these.
+    Eight weight = {}, bias = {};
+    if (static_cast<int>(threadIdx.x) < chunks) {
+        weight = Eight::load(a.weight + threadIdx.x * 8);
+        if (a.bias) bias = Eight::load(a.bias + threadIdx.x * 8);
+    }
+    waitForEarlier();
     const int row = a.gather ? *reinterpret_cast<const int*>(a.gather + static_cast<int64_t>(r) * a.gatherStride) : r;
     const bf16* x = a.x + static_cast<int64_t>(row) * a.columns;
     bf16* y = a.y + static_cast<int64_t>(r) * a.columns;
@@ -32,14 +38,13 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
     const float inverse = rsqrtf(blockSum(squares, scratch) / a.columns + a.epsilon);
 
     for (int c = threadIdx.x; c < chunks; c += static_cast<int>(blockDim.x)) {
-        Eight e = Eight::load(x + c * 8), w = Eight::load(a.weight + c * 8);
-#pragma unroll
-        for (int i = 0; i < 8; i++) e.v[i] = (e.v[i] - mean) * inverse * w.v[i];
-        if (a.bias) {
-            Eight b = Eight::load(a.bias + c * 8);
-#pragma unroll
-            for (int i = 0; i < 8; i++) e.v[i] += b.v[i];
+        Eight e = Eight::load(x + c * 8);
+        if (c >= static_cast<int>(blockDim.x)) {
+            weight = Eight::load(a.weight + c * 8);
+            if (a.bias) bias = Eight::load(a.bias + c * 8);
         }
+#pragma unroll
+        for (int i = 0; i < 8; i++) e.v[i] = (e.v[i] - mean) * inverse * weight.v[i] + bias.v[i];
         e.store(y + c * 8);
     }
     if (a.rank == 0) return;

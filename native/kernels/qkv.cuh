@@ -26,10 +26,10 @@ __device__ __forceinline__ void addLowRank(Eight& e, const float* b, int o, cons
 
 // A block a row. A head's columns i and i + headDim/2 turn together; a thread takes eight such pairs at a time.
 extern "C" __global__ void __launch_bounds__(kQkvThreads) lriad_qkv(const __grid_constant__ QkvArgs a) {
-    letNextStart();
-    waitForEarlier();
     __shared__ float cosine[kMaxHalf], sine[kMaxHalf];
     __shared__ alignas(16) float low[256];
+    letNextStart();
+    // Rows come from the host before a pass's first kernel, so the angles can be taken while the products in front are still being made.
     const TokenRow row = a.rows[blockIdx.x];
     const int half = a.headDim / 2, units = half / 8, queries = a.heads * a.perHead;
     for (int i = threadIdx.x; i < half; i += kQkvThreads) {
@@ -38,6 +38,7 @@ extern "C" __global__ void __launch_bounds__(kQkvThreads) lriad_qkv(const __grid
         cosine[i] = c;
         sine[i] = s;
     }
+    waitForEarlier();
     const int rank = row.adapter ? a.rank : 0;
     for (int i = threadIdx.x; i < 2 * rank; i += kQkvThreads) low[i] = a.lowRank[static_cast<int64_t>(blockIdx.x) * 2 * a.rank + i];
     __syncthreads();
