@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints where an nvcc is that can compile the kernels. On Debian, where there is none, the compiler that Debian 13 packages is unpacked
-# into .tools/cuda; nothing is installed, so the system stays as it is, and neither a GPU nor its driver is needed.
+# into .tools/cuda; nothing is installed, so the system stays as it is, and neither a GPU nor its driver is needed. `get-nvcc.sh here` only looks.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . cmake/debian.sh
@@ -88,7 +88,9 @@ fetch() {
 }
 
 find_nvcc && exit
-if ! is_debian; then
+if [ "${1:-}" = here ]; then
+  die "${problems}no nvcc is here; ./build.sh kernels finds one"
+elif ! is_debian; then
   die "${problems}nvcc 12.4 or later is needed, on the PATH or in CUDA_HOME; it is part of the CUDA toolkit: https://developer.nvidia.com/cuda-downloads"
 elif [ ! -d "$tools"/cuda ]; then
   problems=

@@ -1,30 +1,30 @@
-// Attention for long stretches of rows on Hopper: 128 packed rows a block, in two warpgroups. While a warpgroup works on the soft-max of one block of keys, the
+// Attention for long stretches of rows on Hopper: 64 packed rows a warpgroup, two of them a block. While a warpgroup works on the soft-max of one block of keys, the
 // scores of the next are being multiplied (Shah et al., FlashAttention-3, 2024).
 #pragma once
 #include "attend.cuh"
 #include "wgmma.cuh"
 
-constexpr int kWideRows = 128, kWideThreads = 256, kWideStages = 3;
+constexpr int kWideStages = 3;
 
 namespace {
 
 // A tile of rows of D columns for the matrix units: 64 columns as rows of 128 bytes, 128-byte swizzle; then the other 64 in the same way, or the other 16 as rows of 32
 // bytes, 32-byte swizzle.
-template <int D> struct WideTile {
+template <int D, int Rows> struct WideTile {
     static_assert(D == 128 || D == 80);
-    static constexpr int kChunks = D / 8;
+    static constexpr int kChunks = D / 8, kThreads = Rows * 2;
 
     __device__ __forceinline__ static int place(int rows, int row, int chunk) {
         if (chunk < 8) return row * 128 + ((chunk ^ (row & 7)) << 4);
         if (D == 128) return rows * 128 + row * 128 + (((chunk - 8) ^ (row & 7)) << 4);
         return rows * 128 + row * 32 + (((chunk - 8) ^ ((row >> 2) & 1)) << 4);
     }
-    static constexpr int kQueries = kWideRows * D * 2, kKeys = kBlockSlots * D * 2, kStage = 2 * kKeys, kBytes = kQueries + kWideStages * kStage + 1024;
+    static constexpr int kQueries = Rows * D * 2, kKeys = kBlockSlots * D * 2, kStage = 2 * kKeys, kBytes = kQueries + kWideStages * kStage + 1024;
 };
 
-template <int D> __device__ __forceinline__ void attendWide(const AttendArgs& a) {
+template <int D, int Rows> __device__ __forceinline__ void attendWide(const AttendArgs& a) {
 #if __CUDA_ARCH__ >= 900
-    using Tile = WideTile<D>;
+    using Tile = WideTile<D, Rows>;
     extern __shared__ __align__(1024) char raw[];
     letNextStart();
     waitForEarlier();
@@ -33,10 +33,10 @@ template <int D> __device__ __forceinline__ void attendWide(const AttendArgs& a)
     const int head = blockIdx.y, group = threadIdx.x / 128, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int packed = tile.rows * a.perHead, queries = a.heads * a.perHead;
 
-    for (int c = threadIdx.x; c < kWideRows * Tile::kChunks; c += kWideThreads) {
+    for (int c = threadIdx.x; c < Rows * Tile::kChunks; c += Tile::kThreads) {
         const int p = c / Tile::kChunks, chunk = c % Tile::kChunks, row = p / a.perHead;
         const bf16* from = a.q + (static_cast<int64_t>(tile.row + row) * queries + head * a.perHead + (p - row * a.perHead)) * D + chunk * 8;
-        copyAsync(base + Tile::place(kWideRows, p, chunk), p < packed ? from : a.q, p < packed);
+        copyAsync(base + Tile::place(Rows, p, chunk), p < packed ? from : a.q, p < packed);
     }
     const int64_t plane = static_cast<int64_t>(a.heads) * kBlockSlots * D;
     auto fetch = [&](KeyWalk& walk, int stage) {
@@ -44,7 +44,7 @@ template <int D> __device__ __forceinline__ void attendWide(const AttendArgs& a)
             const int block = a.blocks[walk.run->firstBlock + walk.first / kBlockSlots], there = walk.run->keys - walk.first;
             const bf16* from = a.kv + block * 2 * plane + static_cast<int64_t>(head) * kBlockSlots * D;
             const uint32_t to = stages + stage * Tile::kStage;
-            for (int c = threadIdx.x; c < kBlockSlots * Tile::kChunks; c += kWideThreads) {
+            for (int c = threadIdx.x; c < kBlockSlots * Tile::kChunks; c += Tile::kThreads) {
                 const int key = c / Tile::kChunks, at = Tile::place(kBlockSlots, key, c % Tile::kChunks);
                 copyAsync(to + at, from + c * 8, key < there);
                 copyAsync(to + Tile::kKeys + at, from + plane + c * 8, key < there);
@@ -63,9 +63,9 @@ template <int D> __device__ __forceinline__ void attendWide(const AttendArgs& a)
         if constexpr (D == 128) {
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                matmul64(s, operand(q + kWideRows * 128 + i * 32, 1024, 0, kSwizzle128), operand(k + kBlockSlots * 128 + i * 32, 1024, 0, kSwizzle128), 1);
+                matmul64(s, operand(q + Rows * 128 + i * 32, 1024, 0, kSwizzle128), operand(k + kBlockSlots * 128 + i * 32, 1024, 0, kSwizzle128), 1);
         } else {
-            const uint32_t rest = base + kWideRows * 128 + group * 64 * 32;
+            const uint32_t rest = base + Rows * 128 + group * 64 * 32;
             matmul64(s, operand(rest, 256, 0, kSwizzle32), operand(k + kBlockSlots * 128, 256, 0, kSwizzle32), 1);
         }
         matmulCommit();
@@ -196,5 +196,9 @@ template <int D> __device__ __forceinline__ void attendWide(const AttendArgs& a)
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kWideThreads, 1) lriad_attend_wide_128(const __grid_constant__ AttendArgs a) { attendWide<128>(a); }
-extern "C" __global__ void __launch_bounds__(kWideThreads, 2) lriad_attend_wide_80(const __grid_constant__ AttendArgs a) { attendWide<80>(a); }
+#define ATTEND_WIDE(D, Rows, Blocks)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(WideTile<D, Rows>::kThreads, Blocks)                                    \
+        lriad_attend_wide_##D(const __grid_constant__ AttendArgs a) { attendWide<D, Rows>(a); }
+ATTEND_WIDE(128, 128, 1)
+ATTEND_WIDE(80, 128, 2)
+#undef ATTEND_WIDE

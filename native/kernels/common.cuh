@@ -31,8 +31,9 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
 struct Eight {
     float v[8];
 
-    __device__ __forceinline__ static Eight load(const bf16* from) {
-        uint4 raw = *reinterpret_cast<const uint4*>(from);
+    __device__ __forceinline__ static Eight load(const bf16* from) { return of(*reinterpret_cast<const uint4*>(from)); }
+
+    __device__ __forceinline__ static Eight of(uint4 raw) {
         Eight e;
         float2 a = unpack(raw.x), b = unpack(raw.y), c = unpack(raw.z), d = unpack(raw.w);
         e.v[0] = a.x; e.v[1] = a.y; e.v[2] = b.x; e.v[3] = b.y; e.v[4] = c.x; e.v[5] = c.y; e.v[6] = d.x; e.v[7] = d.y;

@@ -15,6 +15,6 @@ extern "C" __device__ const int lriad_abi[] = {
     sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
     sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(SkinnySegment), sizeof(SkinnyArgs),
     // And what blocks take of shared memory.
-    WideTile<128>::kBytes, WideTile<80>::kBytes,
+    WideTile<128, 128>::kBytes, WideTile<80, 128>::kBytes,
     SkinnyShape<8, 2, 6>::kBytes, SkinnyShape<16, 2, 6>::kBytes, SkinnyShape<32, 2, 5>::kBytes,
 };

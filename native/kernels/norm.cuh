@@ -9,11 +9,12 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
     const int r = blockIdx.x, chunks = a.columns / 8;
     letNextStart();
     // Weights are there from the beginning, and as a rule a thread needs no more than these.
-    Eight weight = {}, bias = {};
-    if (static_cast<int>(threadIdx.x) < chunks) {
-        weight = Eight::load(a.weight + threadIdx.x * 8);
-        if (a.bias) bias = Eight::load(a.bias + threadIdx.x * 8);
-    }
+    uint4 weight = {}, bias = {};
+    auto loadWeights = [&](int c) {
+        weight = reinterpret_cast<const uint4*>(a.weight)[c];
+        if (a.bias) bias = reinterpret_cast<const uint4*>(a.bias)[c];
+    };
+    if (static_cast<int>(threadIdx.x) < chunks) loadWeights(threadIdx.x);
     waitForEarlier();
     const int row = a.gather ? *reinterpret_cast<const int*>(a.gather + static_cast<int64_t>(r) * a.gatherStride) : r;
     const bf16* x = a.x + static_cast<int64_t>(row) * a.columns;
@@ -39,12 +40,10 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
 
     for (int c = threadIdx.x; c < chunks; c += static_cast<int>(blockDim.x)) {
         Eight e = Eight::load(x + c * 8);
-        if (c >= static_cast<int>(blockDim.x)) {
-            weight = Eight::load(a.weight + c * 8);
-            if (a.bias) bias = Eight::load(a.bias + c * 8);
-        }
+        if (c >= static_cast<int>(blockDim.x)) loadWeights(c);
+        const Eight w = Eight::of(weight), b = Eight::of(bias);
 #pragma unroll
-        for (int i = 0; i < 8; i++) e.v[i] = (e.v[i] - mean) * inverse * weight.v[i] + bias.v[i];
+        for (int i = 0; i < 8; i++) e.v[i] = (e.v[i] - mean) * inverse * w.v[i] + b.v[i];
         e.store(y + c * 8);
     }
     if (a.rank == 0) return;

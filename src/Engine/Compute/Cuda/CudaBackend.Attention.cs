@@ -19,7 +19,7 @@ public sealed unsafe partial class CudaBackend
             _ => throw new NotSupportedException($"The CUDA backend attends with heads of 80 or 128 columns, as Qwen2-VL has them; these have {kv.HeadDim}."),
         };
         var heads = q.Columns / kv.HeadDim;
-        var plan = Plan(work, heads / kv.Heads);
+        var plan = Plan(work, heads / kv.Heads, wide?.Rows ?? AttentionPlanner.TileRows);
         var (partialO, partialSum) = plan.Slots == 0
             ? (0, 0)
             : (Borrow(Scratch.PartialO, (long)plan.Slots * q.Columns * sizeof(float)), Borrow(Scratch.PartialLogSumExp, (long)plan.Slots * heads * sizeof(float)));
@@ -27,7 +27,7 @@ public sealed unsafe partial class CudaBackend
             q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, heads / kv.Heads, 1 / MathF.Sqrt(kv.HeadDim));
         if (wide is not null && plan.Slots == 0)
         {
-            wide.Launch(_stream, args, plan.TileCount, kv.Heads, 256);
+            wide.Kernel.Launch(_stream, args, plan.TileCount, kv.Heads, wide.Threads);
         }
         else
         {
@@ -42,12 +42,12 @@ public sealed unsafe partial class CudaBackend
     }
 
     // A work list is planned when its first layer is computed; the others go by the same plan.
-    private AttentionPlan Plan(AttentionWork work, int perHead)
+    private AttentionPlan Plan(AttentionWork work, int perHead, int wideRows)
     {
         var plan = _plans.GetValue(work, _ => new AttentionPlan());
         if (plan.Version != work.Version || plan.PerHead != perHead)
         {
-            plan.Make(this, work, perHead);
+            plan.Make(this, work, perHead, wideRows);
         }
 
         return plan;
@@ -78,9 +78,9 @@ public sealed unsafe partial class CudaBackend
 
         public int Slots => _planner.Slots;
 
-        public void Make(CudaBackend backend, AttentionWork work, int perHead)
+        public void Make(CudaBackend backend, AttentionWork work, int perHead, int wideRows)
         {
-            _planner.Plan(work.HostItems, perHead, backend._kernels.AttendWide128 is null ? AttentionPlanner.TileRows : 2 * AttentionPlanner.TileRows);
+            _planner.Plan(work.HostItems, perHead, wideRows);
             var lengths = (Ints<AttendTile>(_planner.Tiles), Ints<AttendRun>(_planner.Runs), Ints<AttendMerge>(_planner.Merges), _planner.Parts.Count);
             var total = lengths.Item1 + lengths.Item2 + lengths.Item3 + lengths.Item4;
             if (_storage is null || _storage.Bytes < (long)total * sizeof(int))

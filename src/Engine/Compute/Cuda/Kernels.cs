@@ -77,6 +77,17 @@ internal sealed record SkinnyKernel(CudaKernel Kernel, int Rows, int Warps, int 
     public static int SharedBytes(int rows, int warps, int stages) => (stages * ((warps * 32) + rows) * 128) + (rows * ((warps * 32) + 4) * sizeof(float)) + (stages * 16) + 1024;
 }
 
+/// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>
+/// <param name="Kernel">The kernel.</param>
+/// <param name="Rows">Packed query rows of a block.</param>
+internal sealed record AttendWideKernel(CudaKernel Kernel, int Rows)
+{
+    public int Threads => Rows * 2;
+
+    // Queries, three stages of 64 keys and values, and room to start on a multiple of 1,024.
+    public static int SharedBytes(int headDim, int rows) => ((rows + (3 * 2 * 64)) * headDim * sizeof(ushort)) + 1024;
+}
+
 /// <summary>The kernels, loaded from the fatbin beside the program.</summary>
 internal sealed class Kernels : IDisposable
 {
@@ -89,7 +100,7 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<SkinnySegment>(), Unsafe.SizeOf<SkinnyArgs>(),
-        WideSharedBytes(128), WideSharedBytes(80), .. SkinnyShapes.Select(shape => SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)),
+        AttendWideKernel.SharedBytes(128, 128), AttendWideKernel.SharedBytes(80, 128), .. SkinnyShapes.Select(shape => SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)),
     ];
 
     private const int Hopper = 90;
@@ -108,8 +119,8 @@ internal sealed class Kernels : IDisposable
         Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
         if (context.ComputeCapability >= Hopper)
         {
-            AttendWide128 = Kernel("lriad_attend_wide_128", WideSharedBytes(128));
-            AttendWide80 = Kernel("lriad_attend_wide_80", WideSharedBytes(80));
+            AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128, 128)), 128);
+            AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80, 128)), 128);
         }
 
         AttendMerge = Kernel("lriad_attend_merge");
@@ -140,10 +151,10 @@ internal sealed class Kernels : IDisposable
     public CudaKernel Attend80 { get; }
 
     /// <summary>For long stretches of rows; null before Hopper.</summary>
-    public CudaKernel? AttendWide128 { get; }
+    public AttendWideKernel? AttendWide128 { get; }
 
     /// <inheritdoc cref="AttendWide128"/>
-    public CudaKernel? AttendWide80 { get; }
+    public AttendWideKernel? AttendWide80 { get; }
 
     public CudaKernel AttendMerge { get; }
 
@@ -166,9 +177,6 @@ internal sealed class Kernels : IDisposable
     public static string? Unavailable() => System.IO.File.Exists(Path) ? null : $"this build has no CUDA kernels ({Path} does not exist; ./build.sh kernels compiles them)";
 
     public void Dispose() => _module.Dispose();
-
-    // 128 rows of queries, three stages of 64 keys and values, and room to start on a multiple of 1,024.
-    private static int WideSharedBytes(int headDim) => ((128 + (3 * 2 * 64)) * headDim * sizeof(ushort)) + 1024;
 
     // Queries, two stages of keys and two of values, 64 rows each, a 16-byte chunk of padding a row.
     private static int AttendSharedBytes(int headDim) => 5 * 64 * (headDim + 8) * sizeof(ushort);
