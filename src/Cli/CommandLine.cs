@@ -40,6 +40,12 @@ internal static class CommandLine
             error.WriteLine("lriad-fast: interrupted.");
             return Interrupted;
         }
+        catch (OutOfMemoryException problem)
+        {
+            // Says what wanted how much, and what to lower; where in the program it was does not matter.
+            error.WriteLine($"lriad-fast: {problem.Message}");
+            return Failed;
+        }
         catch (Exception problem)
         {
             var verbose = parsed.GetValue(host.Verbose);

@@ -29,6 +29,7 @@ internal static class EvalCommand
         One("invalid", "NAME", "how invalid answers count: wrong (default), normal, defect or drop", Config((c, v) => c with { Invalid = v.OneOf("wrong", "normal", "defect", "drop") })),
         One("votes", "K", "the score is the share of K sampled answers (0: the probe)", Config((c, v) => c with { Votes = v.Count })),
         One("max-pixels", "N", "images are scaled down to this many pixels (the adapter's own, else 401408)", Config((c, v) => c with { MaxPixels = DataOptions.MaxPixels(v) })),
+        One("batch-size", "N", "images judged side by side (32); more take more memory and less time on a GPU", Config((c, v) => c with { BatchSize = DataOptions.Positive(v) })),
         One("max-completion-length", "N", "tokens a completion may have (256)", Config((c, v) => c with { MaxCompletionLength = DataOptions.Positive(v) })),
         One("prompt-template", "FILE", "another question; {object} stands for the category", Config((c, v) => c with { PromptTemplate = v.Text })),
         Flag("strict", "a bad image stops the evaluation instead of being passed over", Config((c, v) => c with { Strict = v.Flag })),

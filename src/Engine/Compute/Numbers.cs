@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 
 namespace LrIad.Engine.Compute;
 
-/// <summary>Conversions between float32 and bfloat16.</summary>
+/// <summary>Conversions between float32 and bfloat16, and what to say when a model's output is none.</summary>
 public static unsafe class Numbers
 {
     /// <summary>The nearest bfloat16, ties to even; NaN stays NaN.</summary>
@@ -29,4 +29,19 @@ public static unsafe class Numbers
             destination[i] = FromBFloat16(source[i]);
         }
     }
+
+    /// <summary>Fails where a log-prob is infinite or not a number: a model that has diverged is not to be judged by, and a device does not stop of itself.</summary>
+    internal static void RequireFinite(ReadOnlySpan<float> logProbs)
+    {
+        foreach (var logProb in logProbs)
+        {
+            if (!float.IsFinite(logProb))
+            {
+                throw NotFinite();
+            }
+        }
+    }
+
+    internal static InvalidOperationException NotFinite() =>
+        new("The model's output is not a number: its weights or its adapter have diverged. Lower the learning rate, or go back to an earlier checkpoint.");
 }

@@ -56,8 +56,9 @@ internal sealed class HeadBuffers
         _backend.Upload<SampleRow>(Samples.AsSpan(0, rows), view);
         var result = Slice(rows);
         _backend.Sample(x, head, view, result);
-        _backend.Download(result.Token, Tokens.AsSpan(0, rows));
         _backend.Download(result.LogProb, LogProbs.AsSpan(0, rows));
+        Numbers.RequireFinite(LogProbs.AsSpan(0, rows));
+        _backend.Download(result.Token, Tokens.AsSpan(0, rows));
         _backend.Download(result.Entropy, Entropies.AsSpan(0, rows));
     }
 
@@ -69,6 +70,7 @@ internal sealed class HeadBuffers
         var result = Slice(rows);
         _backend.LogProb(x, head, view, _options, result);
         _backend.Download(result.LogProb, LogProbs.AsSpan(0, rows));
+        Numbers.RequireFinite(LogProbs.AsSpan(0, rows));
         _backend.Download(result.Entropy, Entropies.AsSpan(0, rows));
         _backend.Download(result.Options, Options.AsSpan(0, rows * _options.Length));
     }

@@ -114,6 +114,7 @@ public sealed class PolicyPass : IDisposable
         _backend.LogProb(_x, _decoder.Head, Targets, default, result);
         var logProbs = new float[_targets.Count];
         _backend.Download(result.LogProb, logProbs);
+        Numbers.RequireFinite(logProbs);
         return logProbs;
     }
 

@@ -238,7 +238,7 @@ public sealed unsafe partial class CpuBackend
         var log = MathF.Log(sum);
         if (!float.IsFinite(max + log))
         {
-            throw new InvalidOperationException("The model's output is not a number: its weights or its adapter have diverged. Lower the learning rate, or go back to an earlier checkpoint.");
+            throw Numbers.NotFinite();
         }
 
         return (max + log, log - (weight / sum));
