@@ -130,13 +130,17 @@ demo() {
   "$(cli)" train --sample --out "out/demo-$(date +%Y%m%d-%H%M%S)" "$@"
 }
 
+# The program and the tests of the GPU, for a host with a driver and the CUDA libraries but without the SDK. libtorch is large and only training needs it; a host
+# with PyTorch has its own. Symbols, documentation and the test platform's coverage tools stay behind too.
 bundle() {
+  local folder=out/bundle/lriad-fast project
   setup
   kernels
   rm -rf out/bundle
-  dotnet publish src/Cli -c "$configuration" --nologo -v quiet --self-contained -o out/bundle/lriad-fast
-  # libtorch is large and only training needs it; a host with PyTorch has its own.
-  rm -f out/bundle/lriad-fast/libtorch*.so out/bundle/lriad-fast/libc10*.so out/bundle/lriad-fast/libgomp*.so*
+  for project in src/Cli tests/Engine.Tests tests/Interop.Tests; do
+    dotnet publish "$project" -c "$configuration" --nologo -v quiet --self-contained -o "$folder"
+  done
+  (cd "$folder" && rm -rf libtorch*.so libc10*.so libgomp*.so* libaoti*.so libbackend*.so libjit*.so libnnapi*.so libshm.so *CodeCoverage* *.pdb *.xml ??/ ??-*/)
   tar -C out/bundle -cJf out/lriad-fast.tar.xz lriad-fast
   say "out/lriad-fast.tar.xz: $(du -h out/lriad-fast.tar.xz | cut -f1)"
 }

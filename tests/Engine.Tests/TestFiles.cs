@@ -9,8 +9,10 @@ namespace LrIad.Engine.Tests;
 internal sealed class TestFiles
 {
     private static readonly Lazy<string> UnpackedGoldens = new(Unpack);
+    private static readonly Lazy<string> FoundRoot = new(FindRoot);
 
-    public static string Root { get; } = FindRoot();
+    // Not before it is asked for: the tests of the GPU run from a bundle too, without the project around them.
+    public static string Root => FoundRoot.Value;
 
     public static string TinyModel => Path.Combine(Root, "samples", "tiny-qwen2-vl");
 
