@@ -103,6 +103,7 @@ internal sealed class Kernels : IDisposable
         AttendWideKernel.SharedBytes(128, 128), AttendWideKernel.SharedBytes(80, 128), .. SkinnyShapes.Select(shape => SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)),
     ];
 
+    // Machine code for Hopper runs there alone: older and later GPUs get what was made for Ampere, where these kernels are empty and none waits for the one in front.
     private const int Hopper = 90;
 
     private readonly CudaModule _module;
@@ -117,7 +118,7 @@ internal sealed class Kernels : IDisposable
         Qkv = Kernel("lriad_qkv");
         Attend128 = Kernel("lriad_attend_128", AttendSharedBytes(128));
         Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
-        if (context.ComputeCapability >= Hopper)
+        if (context.ComputeCapability == Hopper)
         {
             AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128, 128)), 128);
             AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80, 128)), 128);
@@ -130,12 +131,12 @@ internal sealed class Kernels : IDisposable
         HeadParts = Kernel("lriad_head_parts");
         HeadFinish = Kernel("lriad_head_finish");
         Read = _module.Kernel("lriad_read");
-        Skinny = context.ComputeCapability >= Hopper
+        Skinny = context.ComputeCapability == Hopper
             ? [.. SkinnyShapes.Select(shape => new SkinnyKernel(Kernel($"lriad_skinny_{shape.Rows}", SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)), shape.Rows, shape.Warps, shape.Blocks))]
             : [];
 
-        // Before Hopper a kernel starts when the one in front has finished.
-        CudaKernel Kernel(string name, int sharedBytes = 0) => _module.Kernel(name, sharedBytes, startsEarly: context.ComputeCapability >= Hopper);
+        // Elsewhere a kernel starts when the one in front has finished.
+        CudaKernel Kernel(string name, int sharedBytes = 0) => _module.Kernel(name, sharedBytes, startsEarly: context.ComputeCapability == Hopper);
     }
 
     public CudaKernel Embed { get; }
@@ -150,7 +151,7 @@ internal sealed class Kernels : IDisposable
 
     public CudaKernel Attend80 { get; }
 
-    /// <summary>For long stretches of rows; null before Hopper.</summary>
+    /// <summary>For long stretches of rows; null on other GPUs than Hopper.</summary>
     public AttendWideKernel? AttendWide128 { get; }
 
     /// <inheritdoc cref="AttendWide128"/>
@@ -170,7 +171,7 @@ internal sealed class Kernels : IDisposable
 
     public CudaKernel Read { get; }
 
-    /// <summary>Products of few rows, from the fewest up; none before Hopper.</summary>
+    /// <summary>Products of few rows, from the fewest up; none on other GPUs than Hopper.</summary>
     public SkinnyKernel[] Skinny { get; }
 
     /// <summary>Why they cannot be loaded, or null.</summary>
