@@ -46,18 +46,33 @@ public sealed class CudaContext : IDisposable
     public CudaStream Stream { get; }
 
     /// <summary>Why there is no GPU to work with here, or null if there is one.</summary>
-    public static string? Unavailable()
+    /// <param name="computeCapability">The least that will do, as one number: 80 for Ampere.</param>
+    public static string? Unavailable(int computeCapability = 0)
     {
         try
         {
             var result = Driver.cuInit(0);
-            if (result == CudaResult.Success)
+            if (result != CudaResult.Success)
             {
-                result = Driver.cuDeviceGetCount(out var count);
-                return result != CudaResult.Success ? Of(result, "cuDeviceGetCount").Message : count == 0 ? "the CUDA driver sees no GPU" : null;
+                return result == CudaResult.NoDevice ? "the CUDA driver sees no GPU" : Of(result, "cuInit").Message;
             }
 
-            return result == CudaResult.NoDevice ? "the CUDA driver sees no GPU" : Of(result, "cuInit").Message;
+            Check(Driver.cuDeviceGetCount(out var count), "cuDeviceGetCount");
+            if (count == 0)
+            {
+                return "the CUDA driver sees no GPU";
+            }
+
+            Check(Driver.cuDeviceGet(out var device, 0), "cuDeviceGet(0)");
+            Check(Driver.cuDeviceGetAttribute(out var major, CudaDeviceAttribute.ComputeCapabilityMajor, device), "cuDeviceGetAttribute");
+            Check(Driver.cuDeviceGetAttribute(out var minor, CudaDeviceAttribute.ComputeCapabilityMinor, device), "cuDeviceGetAttribute");
+            return (major * 10) + minor < computeCapability
+                ? $"the GPU is of CUDA compute capability {major}.{minor}; {computeCapability / 10}.{computeCapability % 10} is the least that will do"
+                : null;
+        }
+        catch (CudaException e)
+        {
+            return e.Message;
         }
         catch (DllNotFoundException)
         {

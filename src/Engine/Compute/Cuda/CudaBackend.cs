@@ -40,7 +40,7 @@ public sealed unsafe partial class CudaBackend : Backend
     }
 
     /// <summary>Why there is no such backend here, or null if there is one.</summary>
-    public static string? Unavailable() => CudaContext.Unavailable() ?? Kernels.Unavailable() ?? CublasLt.Unavailable();
+    public static string? Unavailable() => CudaContext.Unavailable(Kernels.Ampere) ?? Kernels.Unavailable() ?? CublasLt.Unavailable();
 
     /// <summary>Buffers that operations borrow for their duration; each grows to its largest use and stays.</summary>
     private enum Scratch

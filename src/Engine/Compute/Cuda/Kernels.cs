@@ -106,6 +106,9 @@ internal sealed class Kernels : IDisposable
     // Machine code for Hopper runs there alone: older and later GPUs get what was made for Ampere, where these kernels are empty and none waits for the one in front.
     private const int Hopper = 90;
 
+    /// <summary>The oldest GPUs that there is code for.</summary>
+    public const int Ampere = 80;
+
     private readonly CudaModule _module;
 
     public Kernels(CudaContext context)
