@@ -93,14 +93,63 @@ struct ReadArgs { const uint4* from; int* sink; int64_t count; };
 // What the copy engine knows of a matrix: CUtensorMap, which differs between versions of CUDA in its alignment alone.
 struct alignas(128) TensorMap { uint64_t opaque[16]; };
 
-// y[rows, outputs] = x[rows, inputs] · Wᵀ (+ bias) (+ residual) for at most 32 rows and up to three matrices W; inputs divisible by 64, outputs by 2. y is
-// bfloat16, or float32. `partials` holds two tiles of sums a block, `counters` a zero for every tile of
-// outputs.
-struct SkinnySegment { const bf16 *bias, *residual; void* y; int64_t stride; int outputs, firstTile; };
-struct SkinnyArgs {
-    TensorMap weightMaps[3], xMap;
-    SkinnySegment segments[3];
+// Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
+//
+// A product leaves float32 partial sums, which the operation behind it adds up. Outputs are in tiles of 256; matrices of one product start tiles of their own. The
+// pieces of all tiles (256 outputs x 64 inputs) form a line that is cut into equal runs, one a block; where a run or a tile ends a segment does. A segment's sums are
+// [rows of x, 256]; those of tile t are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
+struct Sums { const float* partials; const int* tileSegment; };
+
+struct ProductOp {
+    const TensorMap *weights[3], *x;
+    const int *firstPiece, *firstSegment;   // of block b; firstPiece has one more
     float* partials;
-    int* counters;
-    int segmentCount, rows, inputs, tiles, float32, reserved[25];
+    int secondTile, thirdTile;              // where the second and the third matrix begin
+    int depth, rows;                        // pieces a tile, rows of x
 };
+// x' = x + sums (where there are any), y = norm(x') (where there is a y); with a rank as NormArgs says.
+struct ResidualOp {
+    Sums sums;
+    const bf16 *x, *weight;
+    bf16 *result, *y;
+    const char* gather;
+    const TokenRow* rows;
+    const float *queryA, *valueA;
+    float* lowRank;
+    int count, columns, gatherStride, rank;
+    float epsilon;
+    int reserved;
+};
+struct RotateOp {
+    Sums sums;
+    const bf16* bias[3];
+    bf16 *q, *kv;
+    const TokenRow* rows;
+    const int* axis;
+    const float* frequency;
+    const float *lowRank, *queryB, *valueB;
+    int count, heads, perHead, rank;
+};
+struct AttendOp { AttendArgs args; int tiles, reserved; };
+struct MergeOp { AttendMergeArgs args; int merges, reserved; };
+struct SiluOp { Sums sums; bf16* h; int rows, columns; };
+struct EmbedOp { EmbedArgs args; int rows, reserved; };
+struct StoreOp { Sums sums; float* y; int64_t stride; int rows, columns; };
+
+enum StepKind { kStepProduct, kStepResidual, kStepRotate, kStepAttend, kStepMerge, kStepSilu, kStepEmbed, kStepStore };
+struct alignas(16) StepOp {
+    int kind, reserved;
+    union {
+        ProductOp product;
+        ResidualOp residual;
+        RotateOp rotate;
+        AttendOp attend;
+        MergeOp merge;
+        SiluOp silu;
+        EmbedOp embed;
+        StoreOp store;
+        char bytes[136];
+    };
+};
+// `arrived` is a zero, and is one again when the kernel has finished.
+struct StepArgs { const StepOp* ops; int* arrived; int count, reserved; };

@@ -31,7 +31,86 @@ struct KeyWalk {
         first += kBlockSlots;
         if (first >= run->keys) { run++; left--; first = 0; }
     }
+    // How many keys, from this block's first on, two rows of the tile see.
+    __device__ __forceinline__ int2 seen(int row0, int row1) const {
+        const int there = run->keys - first, limit = run->limit - first;
+        return {min(there, limit + run->step * row0), min(there, limit + run->step * row1)};
+    }
 };
+
+// The soft-max over some more keys for the two packed rows that a thread holds parts of, of which they see the first see0 and see1: scores become weights, and what has been
+// added up so far fades by what the maximum has grown.
+template <int Keys, int Columns> __device__ __forceinline__ void softMaxBlock(
+    float (&s)[Keys / 8][4], int see0, int see1, int lane, float scale, float& max0, float& max1, float& sum0, float& sum1, float (&o)[Columns / 8][4]) {
+    if (!__all_sync(~0u, min(see0, see1) >= Keys)) {
+#pragma unroll
+        for (int n = 0; n < Keys / 8; n++)
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const int key = n * 8 + lane % 4 * 2 + j;
+                if (key >= see0) s[n][j] = -INFINITY;
+                if (key >= see1) s[n][j + 2] = -INFINITY;
+            }
+    }
+    float new0 = max0, new1 = max1;
+#pragma unroll
+    for (int n = 0; n < Keys / 8; n++) {
+        new0 = fmaxf(new0, fmaxf(s[n][0], s[n][1]));
+        new1 = fmaxf(new1, fmaxf(s[n][2], s[n][3]));
+    }
+#pragma unroll
+    for (int offset = 1; offset < 4; offset *= 2) {
+        new0 = fmaxf(new0, __shfl_xor_sync(~0u, new0, offset));
+        new1 = fmaxf(new1, __shfl_xor_sync(~0u, new1, offset));
+    }
+    // Scores are scaled on their way into the exponent. A row that has seen no key yet keeps zeros: 2^(-inf − 0).
+    const float shift0 = new0 == -INFINITY ? 0 : new0 * scale, shift1 = new1 == -INFINITY ? 0 : new1 * scale;
+    const float fade0 = power2(max0 * scale - shift0), fade1 = power2(max1 * scale - shift1);
+    max0 = new0;
+    max1 = new1;
+    sum0 *= fade0;
+    sum1 *= fade1;
+#pragma unroll
+    for (int n = 0; n < Columns / 8; n++) { o[n][0] *= fade0; o[n][1] *= fade0; o[n][2] *= fade1; o[n][3] *= fade1; }
+#pragma unroll
+    for (int n = 0; n < Keys / 8; n++) {
+        s[n][0] = power2(s[n][0] * scale - shift0);
+        s[n][1] = power2(s[n][1] * scale - shift0);
+        s[n][2] = power2(s[n][2] * scale - shift1);
+        s[n][3] = power2(s[n][3] * scale - shift1);
+        sum0 += s[n][0] + s[n][1];
+        sum1 += s[n][2] + s[n][3];
+    }
+}
+
+// Results of the two packed rows r0 and r0 + 8, whole or, for a tile that has seen only a range of keys, as a part to be merged.
+template <int D> __device__ __forceinline__ void storeRows(
+    const AttendArgs& a, const AttendTile& tile, int head, int r0, int row0, int row1, int packed, int lane, float max0, float max1, float sum0, float sum1, const float (&o)[D / 8][4]) {
+    const int queries = a.heads * a.perHead;
+#pragma unroll
+    for (int offset = 1; offset < 4; offset *= 2) {
+        sum0 += __shfl_xor_sync(~0u, sum0, offset);
+        sum1 += __shfl_xor_sync(~0u, sum1, offset);
+    }
+#pragma unroll
+    for (int side = 0; side < 2; side++) {
+        const int p = r0 + side * 8, row = side ? row1 : row0;
+        if (p >= packed) continue;
+        const float sum = side ? sum1 : sum0, max = side ? max1 : max0, inverse = sum > 0 ? 1 / sum : 0;
+        const float logSum = sum > 0 ? max * a.scale + logf(sum) : -INFINITY;
+        const int query = head * a.perHead + (p - row * a.perHead);
+        const bool whole = tile.slot < 0;
+        const int64_t at = static_cast<int64_t>(whole ? tile.row + row : tile.slot + row) * queries + query;
+        if (lane % 4 == 0) (whole ? a.logSumExp : a.partialLogSumExp)[at] = logSum;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            const float x = o[n][side * 2] * inverse, y = o[n][side * 2 + 1] * inverse;
+            const int64_t to = at * D + n * 8 + lane % 4 * 2;
+            if (whole) *reinterpret_cast<uint32_t*>(a.o + to) = pack(x, y);
+            else *reinterpret_cast<float2*>(a.partialO + to) = make_float2(x, y);
+        }
+    }
+}
 
 template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
     using Shared = AttendShared<D>;
@@ -98,48 +177,8 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
                 multiplyAdd(s[n + 1], q[k], b[2], b[3]);
             }
 
-        // Which of these keys each of the two rows sees.
-        const int limit = walk.run->limit - walk.first, step0 = walk.run->step;
-        const int there = walk.run->keys - walk.first, see0 = min(there, limit + step0 * row0), see1 = min(there, limit + step0 * row1);
-        if (!__all_sync(~0u, min(see0, see1) >= kBlockSlots)) {
-#pragma unroll
-            for (int n = 0; n < 8; n++)
-#pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    const int key = n * 8 + lane % 4 * 2 + j;
-                    if (key >= see0) s[n][j] = -INFINITY;
-                    if (key >= see1) s[n][j + 2] = -INFINITY;
-                }
-        }
-        float new0 = max0, new1 = max1;
-#pragma unroll
-        for (int n = 0; n < 8; n++) {
-            new0 = fmaxf(new0, fmaxf(s[n][0], s[n][1]));
-            new1 = fmaxf(new1, fmaxf(s[n][2], s[n][3]));
-        }
-#pragma unroll
-        for (int offset = 1; offset < 4; offset *= 2) {
-            new0 = fmaxf(new0, __shfl_xor_sync(~0u, new0, offset));
-            new1 = fmaxf(new1, __shfl_xor_sync(~0u, new1, offset));
-        }
-        // Scores are scaled on their way into the exponent. A row that has seen no key yet keeps zeros: 2^(-inf − 0).
-        const float shift0 = new0 == -INFINITY ? 0 : new0 * scale, shift1 = new1 == -INFINITY ? 0 : new1 * scale;
-        const float fade0 = power2(max0 * scale - shift0), fade1 = power2(max1 * scale - shift1);
-        max0 = new0;
-        max1 = new1;
-        sum0 *= fade0;
-        sum1 *= fade1;
-#pragma unroll
-        for (int n = 0; n < D / 8; n++) { o[n][0] *= fade0; o[n][1] *= fade0; o[n][2] *= fade1; o[n][3] *= fade1; }
-#pragma unroll
-        for (int n = 0; n < 8; n++) {
-            s[n][0] = power2(s[n][0] * scale - shift0);
-            s[n][1] = power2(s[n][1] * scale - shift0);
-            s[n][2] = power2(s[n][2] * scale - shift1);
-            s[n][3] = power2(s[n][3] * scale - shift1);
-            sum0 += s[n][0] + s[n][1];
-            sum1 += s[n][2] + s[n][3];
-        }
+        const auto [see0, see1] = walk.seen(row0, row1);
+        softMaxBlock<kBlockSlots, D>(s, see0, see1, lane, scale, max0, max1, sum0, sum1, o);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             const uint32_t p[4] = {pack(s[2 * k][0], s[2 * k][1]), pack(s[2 * k][2], s[2 * k][3]), pack(s[2 * k + 1][0], s[2 * k + 1][1]), pack(s[2 * k + 1][2], s[2 * k + 1][3])};
@@ -154,29 +193,7 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
         __syncthreads();
     }
 
-#pragma unroll
-    for (int offset = 1; offset < 4; offset *= 2) {
-        sum0 += __shfl_xor_sync(~0u, sum0, offset);
-        sum1 += __shfl_xor_sync(~0u, sum1, offset);
-    }
-#pragma unroll
-    for (int side = 0; side < 2; side++) {
-        const int p = r0 + side * 8, row = side ? row1 : row0;
-        if (p >= packed) continue;
-        const float sum = side ? sum1 : sum0, max = side ? max1 : max0, inverse = sum > 0 ? 1 / sum : 0;
-        const float logSum = sum > 0 ? max * a.scale + logf(sum) : -INFINITY;
-        const int query = head * a.perHead + (p - row * a.perHead);
-        const bool whole = tile.slot < 0;
-        const int64_t at = static_cast<int64_t>(whole ? tile.row + row : tile.slot + row) * queries + query;
-        if (lane % 4 == 0) (whole ? a.logSumExp : a.partialLogSumExp)[at] = logSum;
-#pragma unroll
-        for (int n = 0; n < D / 8; n++) {
-            const float x = o[n][side * 2] * inverse, y = o[n][side * 2 + 1] * inverse;
-            const int64_t to = at * D + n * 8 + lane % 4 * 2;
-            if (whole) *reinterpret_cast<uint32_t*>(a.o + to) = pack(x, y);
-            else *reinterpret_cast<float2*>(a.partialO + to) = make_float2(x, y);
-        }
-    }
+    storeRows<D>(a, tile, head, r0, row0, row1, packed, lane, max0, max1, sum0, sum1, o);
 }
 
 }  // namespace
@@ -184,14 +201,11 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
 extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_128(const __grid_constant__ AttendArgs a) { attend<128>(a); }
 extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_80(const __grid_constant__ AttendArgs a) { attend<80>(a); }
 
-// Rows whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A warp a row and head.
-extern "C" __global__ void __launch_bounds__(128) lriad_attend_merge(const __grid_constant__ AttendMergeArgs a) {
+namespace {
+
+// A row whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A warp a row and head.
+__device__ __forceinline__ void mergeRow(const AttendMergeArgs& a, const AttendMerge merge, int head, int lane) {
     constexpr int kTogether = 4;
-    letNextStart();
-    waitForEarlier();
-    const int head = blockIdx.y * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (head >= a.heads) return;
-    const AttendMerge merge = a.merges[blockIdx.x];
     const int* parts = a.parts + merge.firstPart;
     auto partOf = [&](int i) { return static_cast<int64_t>(parts[i]) * a.heads + head; };
     float max = -INFINITY, sum = 0;
@@ -221,4 +235,13 @@ extern "C" __global__ void __launch_bounds__(128) lriad_attend_merge(const __gri
         }
         *reinterpret_cast<uint2*>(a.o + at * a.headDim + c) = make_uint2(pack(o.x, o.y), pack(o.z, o.w));
     }
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(128) lriad_attend_merge(const __grid_constant__ AttendMergeArgs a) {
+    letNextStart();
+    waitForEarlier();
+    const int head = blockIdx.y * 4 + threadIdx.x / 32;
+    if (head < a.heads) mergeRow(a, a.merges[blockIdx.x], head, threadIdx.x % 32);
 }

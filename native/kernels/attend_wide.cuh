@@ -79,8 +79,7 @@ template <int D, int Rows> __device__ __forceinline__ void attendWide(const Atte
     // From a block's scores to weights of its values, in place; what has been added up so far is to fade by the two factors.
     float fade0 = 1, fade1 = 1;
     auto softMax = [&](float (&s)[32]) {
-        const int limit = walk.run->limit - walk.first, there = walk.run->keys - walk.first;
-        const int see0 = min(there, limit + walk.run->step * row0), see1 = min(there, limit + walk.run->step * row1);
+        const auto [see0, see1] = walk.seen(row0, row1);
         if (!__all_sync(~0u, min(see0, see1) >= kBlockSlots)) {
 #pragma unroll
             for (int n = 0; n < 8; n++)
@@ -199,6 +198,6 @@ template <int D, int Rows> __device__ __forceinline__ void attendWide(const Atte
 #define ATTEND_WIDE(D, Rows, Blocks)                                                                                     \
     extern "C" __global__ void __launch_bounds__(WideTile<D, Rows>::kThreads, Blocks)                                    \
         lriad_attend_wide_##D(const __grid_constant__ AttendArgs a) { attendWide<D, Rows>(a); }
-ATTEND_WIDE(128, 128, 1)
+ATTEND_WIDE(128, 192, 1)
 ATTEND_WIDE(80, 128, 2)
 #undef ATTEND_WIDE

@@ -8,13 +8,14 @@
 #include "feedforward.cuh"
 #include "head.cuh"
 #include "read.cuh"
-#include "skinny.cuh"
+#include "step.cuh"
 
 // Sizes of the argument structs, in the order that src/Interop expects them.
 extern "C" __device__ const int lriad_abi[] = {
     sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
-    sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(SkinnySegment), sizeof(SkinnyArgs),
+    sizeof(AttendMergeArgs), sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(ProductOp), sizeof(ResidualOp), sizeof(RotateOp),
+    sizeof(AttendOp), sizeof(MergeOp), sizeof(SiluOp), sizeof(EmbedOp), sizeof(StoreOp), sizeof(StepOp), sizeof(StepArgs),
     // And what blocks take of shared memory.
-    WideTile<128, 128>::kBytes, WideTile<80, 128>::kBytes,
-    SkinnyShape<8, 2, 6>::kBytes, SkinnyShape<16, 2, 6>::kBytes, SkinnyShape<32, 2, 5>::kBytes,
+    WideTile<128, 192>::kBytes, WideTile<80, 128>::kBytes,
+    StepShape<8, 4>::kBytes, StepShape<64, 4>::kBytes,
 };

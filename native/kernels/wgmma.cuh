@@ -18,6 +18,13 @@ __device__ __forceinline__ uint64_t operand(uint32_t address, int group, int blo
 }
 
 // c[64 × N] (+)= a · bᵀ, both with their 16 contracted columns contiguous.
+__device__ __forceinline__ void matmul8(float (&c)[4], uint64_t a, uint64_t b, int add) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, p, 1, 1, 0, 0;\n}"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "l"(a), "l"(b), "r"(add));
+}
 __device__ __forceinline__ void matmul64(float (&c)[32], uint64_t a, uint64_t b, int add) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"

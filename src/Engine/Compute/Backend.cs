@@ -48,9 +48,6 @@ public abstract partial class Backend : IDisposable
     /// <summary>Waits until everything asked for has been done.</summary>
     public abstract void Synchronize();
 
-    /// <summary>Records a fixed sequence of operations over fixed buffers, to be run again and again (a CUDA graph; on the CPU simply the delegate).</summary>
-    public abstract IRecordedStep Record(Action operations);
-
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -60,11 +57,4 @@ public abstract partial class Backend : IDisposable
 
     /// <summary>Frees what the backend holds.</summary>
     protected abstract void Dispose(bool disposing);
-}
-
-/// <summary>A recorded sequence of operations.</summary>
-public interface IRecordedStep : IDisposable
-{
-    /// <summary>Runs it once more over the same buffers.</summary>
-    void Replay();
 }

@@ -131,9 +131,6 @@ public sealed unsafe partial class CpuBackend : Backend
     }
 
     /// <inheritdoc/>
-    public override IRecordedStep Record(Action operations) => new Step(operations);
-
-    /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
         if (!disposing)
@@ -199,15 +196,6 @@ public sealed unsafe partial class CpuBackend : Backend
         Multiply(x, TransposedWeight(linear.Weight), new Start(Floats(linear.Bias, Scratch.Weights2), residual, residualStride), y, stride, m, linear.Outputs, linear.Inputs);
 
     private void ForRows(int rows, delegate*<void*, int, int, void> body, void* state) => _threads.Run((rows + RowsPerTask - 1) / RowsPerTask, body, state);
-
-    private sealed class Step(Action operations) : IRecordedStep
-    {
-        public void Replay() => operations();
-
-        public void Dispose()
-        {
-        }
-    }
 
     [SuppressMessage("Performance", "CA1812", Justification = "Made by CreateStorage.")]
     private sealed class HostStorage : Storage

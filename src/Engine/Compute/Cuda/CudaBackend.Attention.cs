@@ -19,25 +19,38 @@ public sealed unsafe partial class CudaBackend
             _ => throw new NotSupportedException($"The CUDA backend attends with heads of 80 or 128 columns, as Qwen2-VL has them; these have {kv.HeadDim}."),
         };
         var heads = q.Columns / kv.HeadDim;
-        var plan = Plan(work, heads / kv.Heads, wide?.Rows ?? AttentionPlanner.TileRows);
+        var few = kv.HeadDim == 128 && _program.Takes(q.Rows);
+        var plan = Plan(work, heads / kv.Heads, few ? AttentionPlanner.TileRows : wide?.Rows ?? AttentionPlanner.TileRows);
         var (partialO, partialSum) = plan.Slots == 0
             ? (0, 0)
             : (Borrow(Scratch.PartialO, (long)plan.Slots * q.Columns * sizeof(float)), Borrow(Scratch.PartialLogSumExp, (long)plan.Slots * heads * sizeof(float)));
         var args = new AttendArgs(
             q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, heads / kv.Heads, 1 / MathF.Sqrt(kv.HeadDim));
+        var merge = new AttendMergeArgs(plan.Merges, plan.Parts, partialO, partialSum, o.Address, logSumExp.Address, heads, kv.HeadDim);
+        if (few)
+        {
+            _program.Begin(q.Rows);
+            _program.Add(StepKind.Attend).Attend = new AttendOp(args, plan.TileCount);
+            if (plan.MergeCount > 0)
+            {
+                _program.Add(StepKind.Merge).Merge = new MergeOp(merge, plan.MergeCount);
+            }
+
+            return;
+        }
+
         if (wide is not null && plan.Slots == 0)
         {
-            wide.Kernel.Launch(_stream, args, plan.TileCount, kv.Heads, wide.Threads);
+            wide.Kernel.Launch(Stream, args, plan.TileCount, kv.Heads, wide.Threads);
         }
         else
         {
-            kernel.Launch(_stream, args, plan.TileCount, kv.Heads, 128);
+            kernel.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
         }
 
         if (plan.MergeCount > 0)
         {
-            _kernels.AttendMerge.Launch(
-                _stream, new AttendMergeArgs(plan.Merges, plan.Parts, partialO, partialSum, o.Address, logSumExp.Address, heads, kv.HeadDim), plan.MergeCount, (heads + 3) / 4, 128);
+            _kernels.AttendMerge.Launch(Stream, merge, plan.MergeCount, (heads + 3) / 4, 128);
         }
     }
 
@@ -45,7 +58,7 @@ public sealed unsafe partial class CudaBackend
     private AttentionPlan Plan(AttentionWork work, int perHead, int wideRows)
     {
         var plan = _plans.GetValue(work, _ => new AttentionPlan());
-        if (plan.Version != work.Version || plan.PerHead != perHead)
+        if ((plan.Version, plan.PerHead, plan.WideRows) != (work.Version, perHead, wideRows))
         {
             plan.Make(this, work, perHead, wideRows);
         }
@@ -63,6 +76,8 @@ public sealed unsafe partial class CudaBackend
         public int Version { get; private set; }
 
         public int PerHead { get; private set; }
+
+        public int WideRows { get; private set; }
 
         public nint Tiles { get; private set; }
 
@@ -95,8 +110,14 @@ public sealed unsafe partial class CudaBackend
             Runs = Add(_planner.Runs);
             Merges = Add(_planner.Merges);
             Parts = Add(_planner.Parts);
-            backend.Upload<int>(_host.AsSpan(0, total), new View<int>(_storage, 0, total));
-            (Version, PerHead) = (work.Version, perHead);
+
+            // Nothing gathered so far goes by an older plan of this list: setting it anew has run that.
+            fixed (int* from = _host)
+            {
+                backend._stream.Upload((nint)from, _storage.Address, (long)total * sizeof(int));
+            }
+
+            (Version, PerHead, WideRows) = (work.Version, perHead, wideRows);
 
             nint Add<T>(List<T> list)
                 where T : unmanaged

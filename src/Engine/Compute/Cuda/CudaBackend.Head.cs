@@ -47,9 +47,19 @@ public sealed unsafe partial class CudaBackend
         Activation(x, nameof(x));
         var vocabulary = head.Weight.Rows;
         var normed = Borrow(Scratch.Normed, (long)count * x.Columns * sizeof(ushort));
-        Normalize(x, head.Norm, normed, new NormArgs { Gather = rows, GatherStride = rowBytes }, count);
         var logits = Borrow(Scratch.Logits, (long)HeadRows * vocabulary * sizeof(float));
-        Multiply(new Linear(head.Weight, default), normed, count, logits, vocabulary, float32: true);
+        if (IsPlain(head.Norm) && vocabulary % 4 == 0 && _program.Takes(count, x.Columns))
+        {
+            _program.Begin(count);
+            _program.Normalize(x.Address, x.Columns, head.Norm, normed, count, new ResidualOp { Gather = rows, GatherStride = rowBytes });
+            var sums = _program.Multiply(normed, count, x.Columns, head.Weight);
+            _program.Add(StepKind.Store).Store = new StoreOp(sums, logits, vocabulary, count, vocabulary);
+        }
+        else
+        {
+            Normalize(x, head.Norm, normed, new NormArgs { Gather = rows, GatherStride = rowBytes }, count);
+            Multiply(new Linear(head.Weight, default), normed, count, logits, vocabulary, float32: true);
+        }
 
         args = args with
         {
@@ -62,10 +72,10 @@ public sealed unsafe partial class CudaBackend
         };
         if (args.Samples != 0)
         {
-            _kernels.HeadTruncate.Launch(_stream, args, count, 1, 1024);
+            _kernels.HeadTruncate.Launch(Stream, args, count, 1, 1024);
         }
 
-        _kernels.HeadParts.Launch(_stream, args, count, HeadSplits, 256);
-        _kernels.HeadFinish.Launch(_stream, args, count, 1, 32);
+        _kernels.HeadParts.Launch(Stream, args, count, HeadSplits, 256);
+        _kernels.HeadFinish.Launch(Stream, args, count, 1, 32);
     }
 }

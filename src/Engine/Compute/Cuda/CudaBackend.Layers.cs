@@ -9,7 +9,15 @@ public sealed unsafe partial class CudaBackend
     protected override void EmbedCore(View<int> ids, Tensor table, Tensor features, Tensor x)
     {
         Activation(x, nameof(x));
-        _kernels.Embed.Launch(_stream, new EmbedArgs(ids.Address, table.Address, Address(features), x.Address, x.Columns), ids.Length, 1, 128);
+        var args = new EmbedArgs(ids.Address, table.Address, Address(features), x.Address, x.Columns);
+        if (_program.Takes(ids.Length))
+        {
+            _program.Begin(ids.Length);
+            _program.Add(StepKind.Embed).Embed = new EmbedOp(args, ids.Length);
+            return;
+        }
+
+        _kernels.Embed.Launch(Stream, args, ids.Length, 1, 128);
     }
 
     /// <inheritdoc/>
@@ -17,7 +25,7 @@ public sealed unsafe partial class CudaBackend
     {
         Activation(x, nameof(x));
         var rounded = Borrow(Scratch.Pixels, pixels.Length * sizeof(ushort));
-        _kernels.Convert.Launch(_stream, new ConvertArgs(pixels.Address, rounded, pixels.Length), Blocks(pixels.Length, 256), 1, 256);
+        _kernels.Convert.Launch(Stream, new ConvertArgs(pixels.Address, rounded, pixels.Length), Blocks(pixels.Length, 256), 1, 256);
         Multiply(new Linear(weight, default), rounded, x.Rows, x.Address, weight.Rows);
     }
 
@@ -34,8 +42,21 @@ public sealed unsafe partial class CudaBackend
         var rank = adapter?.Rank ?? 0;
         var normed = Borrow(Scratch.Normed, x.Length * sizeof(ushort));
         var low = rank == 0 ? 0 : lowRank.IsEmpty ? Borrow(Scratch.LowRank, (long)count * 2 * rank * sizeof(float)) : lowRank.Address;
-        Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = Address(adapter?.Query.A ?? default), ValueA = Address(adapter?.Value.A ?? default), LowRank = low, Rank = rank }, count);
         var (queries, keys) = (weights.Query.Outputs, weights.Key.Outputs);
+        var (tables, perHead) = (Tables(rotary), queries / keys);
+        var (queryA, valueA, queryB, valueB) = (Address(adapter?.Query.A ?? default), Address(adapter?.Value.A ?? default), Address(adapter?.Query.B ?? default), Address(adapter?.Value.B ?? default));
+        if (kv.HeadDim == 128 && IsPlain(weights.Norm) && _program.Takes(count, x.Columns))
+        {
+            _program.Begin(count);
+            _program.Normalize(x.Address, x.Columns, weights.Norm, normed, count, new ResidualOp { Rows = rows.Address, QueryA = queryA, ValueA = valueA, LowRank = low, Rank = rank });
+            var sums = _program.Multiply(normed, count, x.Columns, weights.Query.Weight, weights.Key.Weight, weights.Value.Weight);
+            _program.Add(StepKind.Rotate).Rotate = new RotateOp(
+                sums, Address(weights.Query.Bias), Address(weights.Key.Bias), Address(weights.Value.Bias), q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address,
+                low, queryB, valueB, count, kv.Heads, perHead, rank);
+            return;
+        }
+
+        Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = queryA, ValueA = valueA, LowRank = low, Rank = rank }, count);
         var width = queries + (2 * keys);
         var qkv = Borrow(Scratch.Qkv, (long)count * width * sizeof(ushort));
         if (Joined(weights) is { } all)
@@ -44,15 +65,14 @@ public sealed unsafe partial class CudaBackend
         }
         else
         {
-            Multiply(normed, count, [new Output(weights.Query, qkv, width), new Output(weights.Key, qkv + (queries * sizeof(ushort)), width), new Output(weights.Value, qkv + ((queries + keys) * sizeof(ushort)), width)]);
+            Multiply(weights.Query, normed, count, qkv, width);
+            Multiply(weights.Key, normed, count, qkv + (queries * sizeof(ushort)), width);
+            Multiply(weights.Value, normed, count, qkv + ((queries + keys) * sizeof(ushort)), width);
         }
 
-        var tables = Tables(rotary);
         _kernels.Qkv.Launch(
-            _stream,
-            new QkvArgs(
-                qkv, q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address,
-                low, Address(adapter?.Query.B ?? default), Address(adapter?.Value.B ?? default), kv.Heads, queries / keys, kv.HeadDim, rank),
+            Stream,
+            new QkvArgs(qkv, q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address, low, queryB, valueB, kv.Heads, perHead, kv.HeadDim, rank),
             count, 1, 256);
     }
 
@@ -70,6 +90,13 @@ public sealed unsafe partial class CudaBackend
     protected override void ProjectOutCore(Tensor o, Linear weights, Tensor x, Tensor y)
     {
         Activation(x, nameof(x));
+        if (weights.Bias.IsEmpty && y.Columns % 4 == 0 && _program.Takes(o.Rows, o.Columns))
+        {
+            _program.Begin(o.Rows);
+            _program.AddTo(x.Address, _program.Multiply(o.Address, o.Rows, o.Columns, weights.Weight), y.Address, y.Rows, y.Columns);
+            return;
+        }
+
         Multiply(weights, o.Address, o.Rows, y.Address, y.Columns, residual: x.Address);
     }
 
@@ -78,6 +105,17 @@ public sealed unsafe partial class CudaBackend
     {
         Activation(x, nameof(x));
         var (inner, kept) = (weights.Up.Outputs, weights.SavedColumns);
+        if (saved.IsEmpty && weights.Gate is { } gate && IsPlain(weights.Norm) && _program.Takes(x.Rows, x.Columns, inner))
+        {
+            var (normed, h) = (Borrow(Scratch.Normed, x.Length * sizeof(ushort)), Borrow(Scratch.Activated, (long)x.Rows * inner * sizeof(ushort)));
+            _program.Begin(x.Rows);
+            _program.Normalize(x.Address, x.Columns, weights.Norm, normed, x.Rows, default);
+            var sums = _program.Multiply(normed, x.Rows, x.Columns, gate.Weight, weights.Up.Weight);
+            _program.Add(StepKind.Silu).Silu = new SiluOp(sums, h, x.Rows, inner);
+            _program.AddTo(x.Address, _program.Multiply(h, x.Rows, inner, weights.Down.Weight), y.Address, y.Rows, y.Columns);
+            return;
+        }
+
         for (var first = 0; first < x.Rows; first += FeedForwardRows)
         {
             var rows = Math.Min(FeedForwardRows, x.Rows - first);
@@ -89,12 +127,13 @@ public sealed unsafe partial class CudaBackend
             if (weights.Gate is null)
             {
                 Multiply(weights.Up, normed, rows, hidden, kept);
-                _kernels.Gelu.Launch(_stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 8, 256), 1, 256);
+                _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 8, 256), 1, 256);
             }
             else
             {
-                Multiply(normed, rows, [new Output(weights.Gate, hidden, kept), new Output(weights.Up, hidden + (inner * sizeof(ushort)), kept)]);
-                _kernels.GatedSilu.Launch(_stream, new GatedSiluArgs(hidden, activated, rows, inner), Blocks((long)rows * inner / 8, 256), 1, 256);
+                Multiply(weights.Gate, normed, rows, hidden, kept);
+                Multiply(weights.Up, normed, rows, hidden + (inner * sizeof(ushort)), kept);
+                _kernels.GatedSilu.Launch(Stream, new GatedSiluArgs(hidden, activated, rows, inner), Blocks((long)rows * inner / 8, 256), 1, 256);
             }
 
             Multiply(weights.Down, activated, rows, to.Address, to.Columns, residual: from.Address);
@@ -110,15 +149,18 @@ public sealed unsafe partial class CudaBackend
         var count = (long)features.Rows * weights.First.Outputs;
         var (hidden, activated) = (Borrow(Scratch.Hidden, count * sizeof(ushort)), Borrow(Scratch.Activated, count * sizeof(ushort)));
         Multiply(weights.First, normed, features.Rows, hidden, weights.First.Outputs);
-        _kernels.Gelu.Launch(_stream, new GeluArgs(hidden, activated, count, 0), Blocks(count / 8, 256), 1, 256);
+        _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, count, 0), Blocks(count / 8, 256), 1, 256);
         Multiply(weights.Second, activated, features.Rows, features.Address, features.Columns);
     }
 
     /// <summary>y = norm(x), of the rows themselves or of those that <paramref name="extra"/> gathers; it also carries the low-rank half of an adapter.</summary>
     private void Normalize(Tensor x, Norm norm, nint y, NormArgs extra, int rows) => _kernels.Norm.Launch(
-        _stream,
+        Stream,
         extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },
         rows, 1, NormThreads(x.Columns));
+
+    // What programs of few rows know of norms.
+    private static bool IsPlain(Norm norm) => norm.Kind == NormKind.RootMeanSquare && norm.Bias.IsEmpty && norm.Weight.Columns is <= 16384 and var columns && columns % 4 == 0;
 
     // A thread has eight columns, where that does not take too many threads.
     private static int NormThreads(int columns) => Math.Clamp((columns / 8 + 31) / 32 * 32, 32, 512);

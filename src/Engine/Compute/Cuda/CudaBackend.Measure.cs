@@ -14,9 +14,9 @@ public sealed unsafe partial class CudaBackend
         _context.MakeCurrent();
         using var start = new CudaEvent();
         using var end = new CudaEvent();
-        start.Record(_stream);
+        start.Record(Stream);
         operations();
-        end.Record(_stream);
+        end.Record(Stream);
         return end.Since(start);
     }
 
@@ -28,7 +28,7 @@ public sealed unsafe partial class CudaBackend
         using var arena = CreateArena("measuring the GPU's ceilings");
         using var memory = CreateStorage(bytes, "measuring the GPU's ceilings");
         var sink = arena.Allocate<int>(1);
-        var read = Best(() => _kernels.Read.Launch(_stream, new ReadArgs(memory.Address, sink.Address, bytes / 16), _context.Multiprocessors * 4, 1, 512));
+        var read = Best(() => _kernels.Read.Launch(Stream, new ReadArgs(memory.Address, sink.Address, bytes / 16), _context.Multiprocessors * 4, 1, 512));
         Tensor Matrix()
         {
             var matrix = arena.Allocate(ElementType.BFloat16, size, size);

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using LrIad.Interop;
@@ -14,6 +15,8 @@ public sealed unsafe partial class CudaBackend : Backend
     private readonly CudaStream _stream;
     private readonly CublasLt _blas;
     private readonly Kernels _kernels;
+    private readonly StepProgram _program;
+    private readonly ConcurrentQueue<nint> _released = [];
     private readonly Dictionary<Scratch, Storage> _scratch = [];
     private readonly ConditionalWeakTable<Rotary, RotaryTables> _rotary = [];
 
@@ -32,6 +35,7 @@ public sealed unsafe partial class CudaBackend : Backend
             _stream = _context.Stream;
             _kernels = new Kernels(_context);
             _blas = new CublasLt(_context);
+            _program = new StepProgram(_context, _kernels.Steps, CreateStorage);
         }
         catch (CudaException e)
         {
@@ -57,8 +61,6 @@ public sealed unsafe partial class CudaBackend : Backend
         HeadParts,
         HeadFloor,
         HeadLastTied,
-        SkinnyPartials,
-        SkinnyCounters,
     }
 
     /// <inheritdoc/>
@@ -70,11 +72,26 @@ public sealed unsafe partial class CudaBackend : Backend
     /// <summary>The GPU, for measuring.</summary>
     public CudaContext Context => _context;
 
+    /// <summary>The stream, after everything that was gathered in a program.</summary>
+    private CudaStream Stream
+    {
+        get
+        {
+            _program.Run();
+            while (_released.TryDequeue(out var address))
+            {
+                _context.Free(address);
+            }
+
+            return _stream;
+        }
+    }
+
     /// <inheritdoc/>
     protected internal override Storage CreateStorage(long bytes, string purpose)
     {
         _context.MakeCurrent();
-        var storage = DeviceStorage.TryCreate(_context, bytes);
+        var storage = DeviceStorage.TryCreate(this, bytes);
         if (storage is null)
         {
             var (free, total) = _context.Memory();
@@ -92,7 +109,7 @@ public sealed unsafe partial class CudaBackend : Backend
     {
         var bytes = hostWeight.Length * hostWeight.ElementBytes;
         var storage = CreateStorage(Math.Max(256, bytes), "the model's weights");
-        _stream.Upload(hostWeight.Address, storage.Address, bytes);
+        Stream.Upload(hostWeight.Address, storage.Address, bytes);
         return hostWeight with { Storage = storage, Offset = 0 };
     }
 
@@ -104,7 +121,7 @@ public sealed unsafe partial class CudaBackend : Backend
         {
             if (source.Length > 0)
             {
-                _stream.Upload((nint)from, destination.Address, (long)source.Length * sizeof(T));
+                Stream.Upload((nint)from, destination.Address, (long)source.Length * sizeof(T));
             }
         }
     }
@@ -140,8 +157,8 @@ public sealed unsafe partial class CudaBackend : Backend
         {
             if (source.Length > 0)
             {
-                _stream.Download(source.Address, (nint)to, (long)source.Length * sizeof(T));
-                _stream.Synchronize();
+                Stream.Download(source.Address, (nint)to, (long)source.Length * sizeof(T));
+                Stream.Synchronize();
             }
         }
     }
@@ -169,30 +186,21 @@ public sealed unsafe partial class CudaBackend : Backend
     {
         Check.Same(source, destination, nameof(destination));
         _context.MakeCurrent();
-        _stream.Copy(source.Address, destination.Address, source.Length * source.ElementBytes);
+        Stream.Copy(source.Address, destination.Address, source.Length * source.ElementBytes);
     }
 
     /// <inheritdoc/>
     public override void Clear(Tensor tensor)
     {
         _context.MakeCurrent();
-        _stream.Clear(tensor.Address, tensor.Length * tensor.ElementBytes);
+        Stream.Clear(tensor.Address, tensor.Length * tensor.ElementBytes);
     }
 
     /// <inheritdoc/>
     public override void Synchronize()
     {
         _context.MakeCurrent();
-        _stream.Synchronize();
-    }
-
-    /// <inheritdoc/>
-    public override IRecordedStep Record(Action operations)
-    {
-        // Once for real: kernels load and scratch grows, neither of which can be recorded.
-        operations();
-        Synchronize();
-        return new Step(_stream.Capture(operations));
+        Stream.Synchronize();
     }
 
     /// <inheritdoc/>
@@ -204,7 +212,8 @@ public sealed unsafe partial class CudaBackend : Backend
         }
 
         _context.MakeCurrent();
-        _stream.Synchronize();
+        Stream.Synchronize();
+        _program.Dispose();
         foreach (var storage in _scratch.Values)
         {
             storage.Dispose();
@@ -220,6 +229,8 @@ public sealed unsafe partial class CudaBackend : Backend
         ref var storage = ref CollectionsMarshal.GetValueRefOrAddDefault(_scratch, which, out _);
         if (storage is null || storage.Bytes < bytes)
         {
+            // What has been gathered may use the old one.
+            _program.Run();
             storage?.Dispose();
             storage = null;
             storage = CreateStorage(Math.Max(4096, bytes), $"the scratch buffer {which}");
@@ -232,33 +243,39 @@ public sealed unsafe partial class CudaBackend : Backend
 
     private static int Blocks(long units, int threads) => (int)Math.Clamp((units + threads - 1) / threads, 1, 4096);
 
-    private sealed class Step(CudaGraph graph) : IRecordedStep
+    // A finalizer may call it too: memory that gathered operations still name goes back when they have been run.
+    private void Release(nint address)
     {
-        public void Replay() => graph.Launch();
-
-        public void Dispose() => graph.Dispose();
+        if (_program.IsEmpty)
+        {
+            _context.Free(address);
+        }
+        else
+        {
+            _released.Enqueue(address);
+        }
     }
 
     private sealed class DeviceStorage : Storage
     {
-        private readonly CudaContext _context;
+        private readonly CudaBackend _backend;
 
-        private DeviceStorage(CudaContext context, long bytes, nint address)
+        private DeviceStorage(CudaBackend backend, long bytes, nint address)
             : base(bytes)
         {
-            _context = context;
+            _backend = backend;
             SetHandle(address);
         }
 
-        public static DeviceStorage? TryCreate(CudaContext context, long bytes)
+        public static DeviceStorage? TryCreate(CudaBackend backend, long bytes)
         {
-            var address = context.Allocate(bytes);
-            return address == 0 ? null : new DeviceStorage(context, bytes, address);
+            var address = backend._context.Allocate(bytes);
+            return address == 0 ? null : new DeviceStorage(backend, bytes, address);
         }
 
         protected override bool ReleaseHandle()
         {
-            _context.Free(handle);
+            _backend.Release(handle);
             return true;
         }
     }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using LrIad.Interop;
 
 namespace LrIad.Engine.Compute.Cuda;
@@ -37,44 +38,91 @@ internal record struct HeadArgs(
     nint Logits, nint Targets, nint Samples, nint Options, nint Parts, nint Floor, nint LastTied, nint Token, nint LogProb, nint Entropy, nint LogSumExp, nint OptionLogProb,
     int Vocabulary, int Splits, int OptionCount, int Reserved = 0);
 internal record struct ReadArgs(nint From, nint Sink, long Count);
-internal record struct SkinnySegment(nint Bias, nint Residual, nint Y, long Stride, int Outputs, int FirstTile);
 
-[InlineArray(3)]
-internal struct Three<T>
-    where T : unmanaged
+internal record struct Sums(nint Partials, nint TileSegment);
+
+internal record struct ProductOp(nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, nint Partials, int SecondTile, int ThirdTile, int Depth, int Rows);
+
+internal record struct ResidualOp(
+    Sums Sums, nint X, nint Weight, nint Result, nint Y, nint Gather, nint Rows, nint QueryA, nint ValueA, nint LowRank,
+    int Count, int Columns, int GatherStride, int Rank, float Epsilon, int Reserved = 0);
+
+internal record struct RotateOp(
+    Sums Sums, nint QueryBias, nint KeyBias, nint ValueBias, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint LowRank, nint QueryB, nint ValueB,
+    int Count, int Heads, int PerHead, int Rank);
+
+internal record struct AttendOp(AttendArgs Args, int Tiles, int Reserved = 0);
+
+internal record struct MergeOp(AttendMergeArgs Args, int Merges, int Reserved = 0);
+
+internal record struct SiluOp(Sums Sums, nint H, int Rows, int Columns);
+
+internal record struct EmbedOp(EmbedArgs Args, int Rows, int Reserved = 0);
+
+internal record struct StoreOp(Sums Sums, nint Y, long Stride, int Rows, int Columns);
+
+internal enum StepKind
 {
-    public T First;
+    Product,
+    Residual,
+    Rotate,
+    Attend,
+    Merge,
+    Silu,
+    Embed,
+    Store,
 }
 
-internal unsafe struct SkinnyArgs
+[StructLayout(LayoutKind.Explicit, Size = 144)]
+internal struct StepOp
 {
-    public Three<TensorMap> WeightMaps;
-    public TensorMap XMap;
-    public Three<SkinnySegment> Segments;
-    public nint Partials;
-    public nint Counters;
-    public int SegmentCount;
-    public int Rows;
-    public int Inputs;
-    public int Tiles;
-    public int Float32;
-    public fixed int Reserved[25];
+    [FieldOffset(0)]
+    public StepKind Kind;
+
+    [FieldOffset(8)]
+    public ProductOp Product;
+
+    [FieldOffset(8)]
+    public ResidualOp Residual;
+
+    [FieldOffset(8)]
+    public RotateOp Rotate;
+
+    [FieldOffset(8)]
+    public AttendOp Attend;
+
+    [FieldOffset(8)]
+    public MergeOp Merge;
+
+    [FieldOffset(8)]
+    public SiluOp Silu;
+
+    [FieldOffset(8)]
+    public EmbedOp Embed;
+
+    [FieldOffset(8)]
+    public StoreOp Store;
 }
+
+internal record struct StepArgs(nint Ops, nint Arrived, int Count, int Reserved = 0);
 #pragma warning restore SA1600, CS1591
 
-/// <summary>How a skinny product of up to some number of rows is laid out; see native/kernels/skinny.cuh.</summary>
-/// <param name="Kernel">The kernel.</param>
+/// <summary>A kernel for programs of few rows; see native/kernels/step.cuh.</summary>
+/// <param name="Kernel">The kernel, a block a multiprocessor.</param>
 /// <param name="Rows">Rows that it is made for.</param>
-/// <param name="Warps">Warps that multiply, 32 outputs each.</param>
-/// <param name="Blocks">Blocks that live on a multiprocessor.</param>
-internal sealed record SkinnyKernel(CudaKernel Kernel, int Rows, int Warps, int Blocks)
+internal sealed record StepKernel(CudaKernel Kernel, int Rows)
 {
-    public int Tile => Warps * 32;
+    public const int Threads = 320;
 
-    public int Threads => (Warps + 1) * 32;
+    /// <summary>Outputs and inputs of a piece of weights.</summary>
+    public const int Tile = 256;
 
-    // Stages of weights and activations, results on their way out, barriers, and room to start on a multiple of 1,024.
-    public static int SharedBytes(int rows, int warps, int stages) => (stages * ((warps * 32) + rows) * 128) + (rows * ((warps * 32) + 4) * sizeof(float)) + (stages * 16) + 1024;
+    public const int Depth = 64;
+
+    private const int Stages = 4;
+
+    // Stages of weights and activations, keys and values of two warpgroups, barriers, two operations, sums of eight warps, and room to start on a multiple of 1,024.
+    public static int SharedBytes(int rows) => (Stages * (Tile + rows) * Depth * sizeof(ushort)) + (2 * 2 * 64 * 128 * sizeof(ushort)) + (Stages * 16) + (2 * Unsafe.SizeOf<StepOp>()) + (8 * 8 * sizeof(float)) + 1024;
 }
 
 /// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>
@@ -93,14 +141,15 @@ internal sealed class Kernels : IDisposable
 {
     private static readonly string Path = System.IO.Path.Combine(AppContext.BaseDirectory, "lriad.fatbin");
 
-    private static readonly (int Rows, int Warps, int Stages, int Blocks)[] SkinnyShapes = [(8, 2, 6, 3), (16, 2, 6, 3), (32, 2, 5, 3)];
+    private static readonly int[] StepRows = [8, 64];
 
     private static readonly int[] Sizes =
     [
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
-        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<SkinnySegment>(), Unsafe.SizeOf<SkinnyArgs>(),
-        AttendWideKernel.SharedBytes(128, 128), AttendWideKernel.SharedBytes(80, 128), .. SkinnyShapes.Select(shape => SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)),
+        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
+        Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
+        AttendWideKernel.SharedBytes(128, 192), AttendWideKernel.SharedBytes(80, 128), .. StepRows.Select(StepKernel.SharedBytes),
     ];
 
     // Machine code for Hopper runs there alone: older and later GPUs get what was made for Ampere, where these kernels are empty and none waits for the one in front.
@@ -123,7 +172,7 @@ internal sealed class Kernels : IDisposable
         Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
         if (context.ComputeCapability == Hopper)
         {
-            AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128, 128)), 128);
+            AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128, 192)), 192);
             AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80, 128)), 128);
         }
 
@@ -134,9 +183,7 @@ internal sealed class Kernels : IDisposable
         HeadParts = Kernel("lriad_head_parts");
         HeadFinish = Kernel("lriad_head_finish");
         Read = _module.Kernel("lriad_read");
-        Skinny = context.ComputeCapability == Hopper
-            ? [.. SkinnyShapes.Select(shape => new SkinnyKernel(Kernel($"lriad_skinny_{shape.Rows}", SkinnyKernel.SharedBytes(shape.Rows, shape.Warps, shape.Stages)), shape.Rows, shape.Warps, shape.Blocks))]
-            : [];
+        Steps = context.ComputeCapability == Hopper ? [.. StepRows.Select(rows => new StepKernel(Kernel($"lriad_step_{rows}", StepKernel.SharedBytes(rows)), rows))] : [];
 
         // Elsewhere a kernel starts when the one in front has finished.
         CudaKernel Kernel(string name, int sharedBytes = 0) => _module.Kernel(name, sharedBytes, startsEarly: context.ComputeCapability == Hopper);
@@ -174,8 +221,8 @@ internal sealed class Kernels : IDisposable
 
     public CudaKernel Read { get; }
 
-    /// <summary>Products of few rows, from the fewest up; none on other GPUs than Hopper.</summary>
-    public SkinnyKernel[] Skinny { get; }
+    /// <summary>Programs of few rows, from the fewest up; none on other GPUs than Hopper.</summary>
+    public StepKernel[] Steps { get; }
 
     /// <summary>Why they cannot be loaded, or null.</summary>
     public static string? Unavailable() => System.IO.File.Exists(Path) ? null : $"this build has no CUDA kernels ({Path} does not exist; ./build.sh kernels compiles them)";

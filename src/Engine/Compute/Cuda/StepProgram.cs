@@ -1,0 +1,260 @@
+using System.Runtime.InteropServices;
+using LrIad.Interop;
+
+namespace LrIad.Engine.Compute.Cuda;
+
+/// <summary>
+/// Operations on few rows, gathered until something else is to be done and then run as one kernel (native/kernels/step.cuh), which streams the weights of all of them
+/// without a gap. A decode step is one such program, and as a rule the same as the one before: then nothing is uploaded.
+/// </summary>
+internal sealed unsafe class StepProgram
+{
+    private const int MapsTogether = 1024;
+
+    private readonly CudaContext _context;
+    private readonly StepKernel[] _kernels;
+    private readonly Func<long, string, Storage> _create;
+    private readonly Dictionary<(nint Address, int Rows, int Columns, int BoxRows), nint> _maps = [];
+    private readonly Dictionary<(int Tiles, int Depth), Cut> _cuts = [];
+    private readonly List<Storage> _kept = [];
+    private readonly Storage? _arrived;
+    private StepOp[] _ops = new StepOp[512];
+    private StepOp[] _uploaded = [];
+    private Storage? _device;
+    private Storage? _partials;
+    private StepKernel? _kernel;
+    private Pending? _pending;
+    private int _count;
+    private int _freeMaps;
+    private nint _nextMap;
+
+    /// <param name="context">The GPU.</param>
+    /// <param name="kernels">The kernels, from the fewest rows up; none where the GPU cannot.</param>
+    /// <param name="create">Takes memory.</param>
+    public StepProgram(CudaContext context, StepKernel[] kernels, Func<long, string, Storage> create)
+    {
+        (_context, _kernels, _create) = (context, kernels, create);
+        if (kernels.Length > 0)
+        {
+            // Zero when made; every run leaves it zero.
+            Keep(_arrived = create(256, "step programs"));
+        }
+    }
+
+    /// <summary>Whether there is anything to run.</summary>
+    public bool IsEmpty => _count == 0 && _pending is null;
+
+    /// <summary>Whether products of these sizes can be part of a program.</summary>
+    public bool Takes(int rows, params ReadOnlySpan<int> inputs)
+    {
+        if (_kernels.Length == 0 || rows > _kernels[^1].Rows)
+        {
+            return false;
+        }
+
+        foreach (var count in inputs)
+        {
+            if (count % StepKernel.Depth != 0)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Sets the rows of the operations to come.</summary>
+    public void Begin(int rows)
+    {
+        var kernel = Array.Find(_kernels, kernel => kernel.Rows >= rows)!;
+        if (kernel != _kernel)
+        {
+            Run();
+            _kernel = kernel;
+        }
+    }
+
+    /// <summary>x·Wᵀ for up to three matrices W, left as partial sums for the operation behind it.</summary>
+    public Sums Multiply(nint x, int rows, int inputs, params ReadOnlySpan<Tensor> weights)
+    {
+        Settle();
+        var depth = inputs / StepKernel.Depth;
+        var tiles = 0;
+        Span<int> firstTiles = [0, int.MaxValue, int.MaxValue];
+        Span<nint> maps = [0, 0, 0];
+        for (var i = 0; i < weights.Length; i++)
+        {
+            firstTiles[i] = tiles;
+            maps[i] = Map(weights[i].Address, weights[i].Rows, inputs, StepKernel.Tile);
+            tiles += (weights[i].Rows + StepKernel.Tile - 1) / StepKernel.Tile;
+        }
+
+        var cut = CutOf(tiles, depth);
+        var partials = Partials((long)cut.Segments * _kernel!.Rows * StepKernel.Tile * sizeof(float));
+        Add(StepKind.Product).Product = new ProductOp(
+            maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.Rows), cut.FirstPiece, cut.FirstSegment, partials, firstTiles[1], firstTiles[2], depth, rows);
+        return new Sums(partials, cut.TileSegment);
+    }
+
+    /// <summary>y = x + sums; if a norm of y comes next, as a part of it.</summary>
+    public void AddTo(nint x, Sums sums, nint y, int rows, int columns)
+    {
+        Settle();
+        _pending = new Pending(sums, x, y, rows, columns);
+    }
+
+    /// <summary>y = norm(x) of the rows themselves or of those that <paramref name="extra"/> gathers; it also carries the low-rank half of an adapter.</summary>
+    public void Normalize(nint x, int columns, Norm norm, nint y, int rows, ResidualOp extra)
+    {
+        var pending = extra.Gather == 0 && _pending is { } waiting && (waiting.Y, waiting.Rows, waiting.Columns) == (x, rows, columns) ? _pending : null;
+        if (pending is null)
+        {
+            Settle();
+        }
+
+        _pending = null;
+        Add(StepKind.Residual).Residual = extra with
+        {
+            Sums = pending?.Sums ?? default,
+            X = pending?.X ?? x,
+            Result = pending?.Y ?? 0,
+            Weight = norm.Weight.Address,
+            Y = y,
+            Count = rows,
+            Columns = columns,
+            Epsilon = norm.Epsilon,
+        };
+    }
+
+    /// <summary>Adds an operation, to be filled in.</summary>
+    public ref StepOp Add(StepKind kind)
+    {
+        Settle();
+        if (_count == _ops.Length)
+        {
+            Array.Resize(ref _ops, 2 * _count);
+        }
+
+        ref var op = ref _ops[_count++];
+        op = new StepOp { Kind = kind };
+        return ref op;
+    }
+
+    /// <summary>Runs what has been gathered.</summary>
+    public void Run()
+    {
+        Settle();
+        if (_count == 0)
+        {
+            return;
+        }
+
+        _context.MakeCurrent();
+        var bytes = (long)_count * sizeof(StepOp);
+        if (_device is null || _device.Bytes < bytes)
+        {
+            _device?.Dispose();
+            _device = _create(_ops.Length * sizeof(StepOp), "step programs");
+            _uploaded = [];
+        }
+
+        var ops = _ops.AsSpan(0, _count);
+        if (!MemoryMarshal.AsBytes(ops).SequenceEqual(MemoryMarshal.AsBytes(_uploaded.AsSpan(0, Math.Min(_count, _uploaded.Length)))))
+        {
+            fixed (StepOp* from = ops)
+            {
+                _context.Stream.Upload((nint)from, _device.Address, bytes);
+            }
+
+            _uploaded = ops.ToArray();
+        }
+
+        var count = _count;
+        _count = 0;
+        _kernel!.Kernel.Launch(_context.Stream, new StepArgs(_device.Address, _arrived!.Address, count), _context.Multiprocessors, 1, StepKernel.Threads);
+    }
+
+    /// <summary>Frees what programs need.</summary>
+    public void Dispose()
+    {
+        _device?.Dispose();
+        _partials?.Dispose();
+        _kept.ForEach(storage => storage.Dispose());
+    }
+
+    private void Settle()
+    {
+        if (_pending is { } pending)
+        {
+            _pending = null;
+            Add(StepKind.Residual).Residual = new ResidualOp { Sums = pending.Sums, X = pending.X, Result = pending.Y, Count = pending.Rows, Columns = pending.Columns };
+        }
+    }
+
+    // One for all products: the sums of one are used up before the next begins.
+    private nint Partials(long bytes)
+    {
+        if (_partials is null || _partials.Bytes < bytes)
+        {
+            Run();
+            _partials?.Dispose();
+            _partials = null;
+            _partials = _create(bytes, "partial sums of products");
+        }
+
+        return _partials.Address;
+    }
+
+    private void Keep(Storage storage) => _kept.Add(storage);
+
+    // The copy engine reads its maps from device memory.
+    private nint Map(nint address, int rows, int columns, int boxRows)
+    {
+        if (!_maps.TryGetValue((address, rows, columns, boxRows), out var place))
+        {
+            if (_freeMaps == 0)
+            {
+                var storage = _create(MapsTogether * sizeof(TensorMap), "maps of weights");
+                Keep(storage);
+                (_freeMaps, _nextMap) = (MapsTogether, storage.Address);
+            }
+
+            (place, _nextMap, _freeMaps) = (_nextMap, _nextMap + sizeof(TensorMap), _freeMaps - 1);
+            var map = TensorMap.Tiles(address, rows, columns, boxRows);
+            _context.Stream.Upload((nint)(&map), place, sizeof(TensorMap));
+            _maps.Add((address, rows, columns, boxRows), place);
+        }
+
+        return place;
+    }
+
+    // Equal runs of pieces for all blocks. Where a run or a tile ends a segment does.
+    private Cut CutOf(int tiles, int depth)
+    {
+        if (_cuts.TryGetValue((tiles, depth), out var cut))
+        {
+            return cut;
+        }
+
+        var (blocks, pieces) = (_context.Multiprocessors, tiles * depth);
+        var firstPiece = Enumerable.Range(0, blocks + 1).Select(block => (int)((long)block * pieces / blocks)).ToArray();
+        var starts = firstPiece.SkipLast(1).Concat(Enumerable.Range(0, tiles).Select(tile => tile * depth)).Where(piece => piece < pieces).Distinct().Order().ToArray();
+        int Segment(int piece) => piece == pieces ? starts.Length : Array.BinarySearch(starts, piece);
+        int[] ints = [.. firstPiece, .. firstPiece.SkipLast(1).Select(Segment), .. Enumerable.Range(0, tiles + 1).Select(tile => Segment(tile * depth))];
+        var storage = _create((long)ints.Length * sizeof(int), "how products are cut");
+        Keep(storage);
+        fixed (int* from = ints)
+        {
+            _context.Stream.Upload((nint)from, storage.Address, (long)ints.Length * sizeof(int));
+        }
+
+        var firstSegment = storage.Address + ((blocks + 1) * sizeof(int));
+        cut = new Cut(storage.Address, firstSegment, firstSegment + (blocks * sizeof(int)), starts.Length);
+        _cuts.Add((tiles, depth), cut);
+        return cut;
+    }
+
+    private readonly record struct Pending(Sums Sums, nint X, nint Y, int Rows, int Columns);
+
+    private sealed record Cut(nint FirstPiece, nint FirstSegment, nint TileSegment, int Segments);
+}
