@@ -98,7 +98,16 @@ struct alignas(128) TensorMap { uint64_t opaque[16]; };
 // A product leaves float32 partial sums, which the operation behind it adds up. Outputs are in tiles of 256; matrices of one product start tiles of their own. The
 // pieces of all tiles (256 outputs x 64 inputs) form a line that is cut into equal runs, one a block; where a run or a tile ends a segment does. A segment's sums are
 // [rows of x, 256]; those of tile t are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
-struct Sums { const float* partials; const int* tileSegment; };
+//
+// A norm's factor 1 / |x| comes after the product: what is multiplied is x · weight, and the squares of x, tile by tile of 256 columns, wait in `stats` for who adds the
+// sums up. With an adapter A · (x · weight) waits there too: a tile of a row has 1 + 2 · rank values.
+struct Sums {
+    const float* partials;
+    const int* tileSegment;
+    const float* stats;                     // [rows of x, statTiles, statWidth]; none where there was no norm
+    int statTiles, statWidth;
+    float inverseColumns, epsilon;
+};
 
 struct ProductOp {
     const TensorMap *weights[3], *x;
@@ -107,18 +116,16 @@ struct ProductOp {
     int secondTile, thirdTile;              // where the second and the third matrix begin
     int depth, rows;                        // pieces a tile, rows of x
 };
-// x' = x + sums (where there are any), y = norm(x') (where there is a y); with a rank as NormArgs says.
+// x' = x + sums (where there are any); where there is a y, y = x' · weight and its stats.
 struct ResidualOp {
     Sums sums;
     const bf16 *x, *weight;
     bf16 *result, *y;
+    float* stats;
     const char* gather;
     const TokenRow* rows;
     const float *queryA, *valueA;
-    float* lowRank;
     int count, columns, gatherStride, rank;
-    float epsilon;
-    int reserved;
 };
 struct RotateOp {
     Sums sums;
@@ -127,10 +134,20 @@ struct RotateOp {
     const TokenRow* rows;
     const int* axis;
     const float* frequency;
-    const float *lowRank, *queryB, *valueB;
+    const float *queryB, *valueB;
     int count, heads, perHead, rank;
 };
-struct AttendOp { AttendArgs args; int tiles, reserved; };
+// Some rows, 64 with all query heads of a key-value head at most, and 128 keys or fewer: row j sees the first min(keys, limit + step · j) of them. Results are parts, for
+// slots from `slot` on.
+struct StepTile { int row, rows, slot, keys, limit, step, blocks[2]; };
+struct AttendOp {
+    const TensorMap* kv;                    // [blocks of the cache x 2 x heads x 64, 128], boxes of 64 x 64
+    const bf16* q;
+    const StepTile* tiles;
+    float *partialO, *partialLogSumExp;
+    int count, heads, perHead;
+    float scale;
+};
 struct MergeOp { AttendMergeArgs args; int merges, reserved; };
 struct SiluOp { Sums sums; bf16* h; int rows, columns; };
 struct EmbedOp { EmbedArgs args; int rows, reserved; };
@@ -138,7 +155,7 @@ struct StoreOp { Sums sums; float* y; int64_t stride; int rows, columns; };
 
 enum StepKind { kStepProduct, kStepResidual, kStepRotate, kStepAttend, kStepMerge, kStepSilu, kStepEmbed, kStepStore };
 struct alignas(16) StepOp {
-    int kind, reserved;
+    int kind, index;
     union {
         ProductOp product;
         ResidualOp residual;

@@ -203,38 +203,58 @@ extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_80(con
 
 namespace {
 
-// A row whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A warp a row and head.
-__device__ __forceinline__ void mergeRow(const AttendMergeArgs& a, const AttendMerge merge, int head, int lane) {
-    constexpr int kTogether = 4;
-    const int* parts = a.parts + merge.firstPart;
-    auto partOf = [&](int i) { return static_cast<int64_t>(parts[i]) * a.heads + head; };
+// The parts of a row, the first 32 of them one a lane.
+struct MergeList {
+    int row, count, mine;
+    const int* parts;
+
+    __device__ __forceinline__ MergeList(const AttendMergeArgs& a, const AttendMerge& merge) : row(merge.row), count(merge.parts), mine(0), parts(a.parts + merge.firstPart) {
+        const int lane = threadIdx.x % 32;
+        if (lane < count) mine = parts[lane];
+    }
+};
+
+// A row whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A warp a row and head; heads of 128 columns at most.
+__device__ __forceinline__ void mergeRow(const AttendMergeArgs& a, const MergeList& list, int head) {
+    constexpr int kTogether = 8;
+    const int lane = threadIdx.x % 32;
+    const bool there = lane * 4 < a.headDim;
+    float4 o = {};
     float max = -INFINITY, sum = 0;
-    for (int i = lane; i < merge.parts; i += 32) max = fmaxf(max, a.partialLogSumExp[partOf(i)]);
-#pragma unroll
-    for (int offset = 16; offset > 0; offset >>= 1) max = fmaxf(max, __shfl_xor_sync(~0u, max, offset));
-    for (int i = lane; i < merge.parts; i += 32) sum += expf(a.partialLogSumExp[partOf(i)] - max);
-    sum = warpSum(sum);
-    const int64_t at = static_cast<int64_t>(merge.row) * a.heads + head;
-    if (lane == 0) a.logSumExp[at] = max + logf(sum);
-    for (int c = lane * 4; c < a.headDim; c += 128) {
-        float4 o = {};
-        for (int first = 0; first < merge.parts; first += kTogether) {
-            float4 values[kTogether];
-            float weights[kTogether];
+    for (int first = 0; first < list.count; first += 32) {
+        const int some = min(32, list.count - first), part = first == 0 ? list.mine : lane < some ? list.parts[first + lane] : 0;
+        const float logSum = lane < some ? __ldcg(a.partialLogSumExp + static_cast<int64_t>(part) * a.heads + head) : -INFINITY;
+        float4 values[kTogether];
+        auto load = [&](int from) {
 #pragma unroll
             for (int i = 0; i < kTogether; i++) {
-                const bool there = first + i < merge.parts;
-                const int64_t part = partOf(there ? first + i : 0);
-                values[i] = *reinterpret_cast<const float4*>(a.partialO + part * a.headDim + c);
-                weights[i] = there ? expf(a.partialLogSumExp[part] - max) / sum : 0;
+                const int64_t at = static_cast<int64_t>(__shfl_sync(~0u, part, (from + i) % 32)) * a.heads + head;
+                values[i] = there && from + i < some ? __ldcg(reinterpret_cast<const float4*>(a.partialO + at * a.headDim + lane * 4)) : float4{};
             }
+        };
+        load(0);
+        float top = logSum;
+#pragma unroll
+        for (int offset = 16; offset > 0; offset >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
+        top = fmaxf(top, max);
+        const float fade = max == -INFINITY ? 0 : expf(max - top), share = top == -INFINITY ? 0 : expf(logSum - top);
+        o.x *= fade; o.y *= fade; o.z *= fade; o.w *= fade;
+        sum = sum * fade + warpSum(share);
+        max = top;
+        for (int from = 0; from < some; from += kTogether) {
+            if (from > 0) load(from);
 #pragma unroll
             for (int i = 0; i < kTogether; i++) {
-                o.x += weights[i] * values[i].x; o.y += weights[i] * values[i].y; o.z += weights[i] * values[i].z; o.w += weights[i] * values[i].w;
+                const float weight = __shfl_sync(~0u, share, (from + i) % 32);
+                if (from + i >= some) continue;
+                o.x += weight * values[i].x; o.y += weight * values[i].y; o.z += weight * values[i].z; o.w += weight * values[i].w;
             }
         }
-        *reinterpret_cast<uint2*>(a.o + at * a.headDim + c) = make_uint2(pack(o.x, o.y), pack(o.z, o.w));
     }
+    const int64_t at = static_cast<int64_t>(list.row) * a.heads + head;
+    const float inverse = sum > 0 ? 1 / sum : 0;
+    if (lane == 0) a.logSumExp[at] = max + logf(sum);
+    if (there) *reinterpret_cast<uint2*>(a.o + at * a.headDim + lane * 4) = make_uint2(pack(o.x * inverse, o.y * inverse), pack(o.z * inverse, o.w * inverse));
 }
 
 }  // namespace
@@ -243,5 +263,5 @@ extern "C" __global__ void __launch_bounds__(128) lriad_attend_merge(const __gri
     letNextStart();
     waitForEarlier();
     const int head = blockIdx.y * 4 + threadIdx.x / 32;
-    if (head < a.heads) mergeRow(a, a.merges[blockIdx.x], head, threadIdx.x % 32);
+    if (head < a.heads) mergeRow(a, MergeList(a, a.merges[blockIdx.x]), head);
 }

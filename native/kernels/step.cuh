@@ -1,8 +1,8 @@
 // A decode step as one kernel: a program of operations on at most 64 rows, with a barrier over the whole GPU between them.
 //
-// A decode step is nothing but reading the weights once. So one thread a block does nothing else: it asks the copy engine for the weights of the block's share of one
-// product after another, as far ahead as there is room, without regard to what the others are doing. A second thread fetches the activations that belong to the
-// weights, as soon as the operation that makes them is over. Two warpgroups multiply, and do the small operations between the products while weights pile up.
+// A decode step is nothing but reading the weights (and the cache) once. So one thread a block does nothing else: it asks the copy engine for the weights of the block's
+// share of one product after another, as far ahead as there is room, without regard to what the others are doing. A second thread fetches the activations that belong to
+// the weights, as soon as the operation that makes them is over. Two warpgroups multiply, and do the small operations between the products while weights pile up.
 //
 // Who multiplies what depends on the shape of the weights alone and partial sums are added in a fixed order: a row's result does not depend on its neighbours.
 #pragma once
@@ -10,15 +10,26 @@
 #include "copy.cuh"
 #include "wgmma.cuh"
 
-constexpr int kStepConsumers = 256, kStepThreads = kStepConsumers + 64, kStepTile = 256, kStepDepth = 64, kStepKeysValues = 2 * kBlockSlots * 128 * 2;
+constexpr int kStepConsumers = 256, kStepThreads = kStepConsumers + 64, kStepTile = 256, kStepDepth = 64;
+// Pieces of weights that a block has under way, while they are needed and while they are only going to be: whatever else is wanted from memory then queues behind them.
+constexpr int kStepBusy = 4, kStepAhead = 1;
 
 namespace {
 
+// What a stage of the ring holds: a piece of weights and of activations, 64 keys and values of one head, or nothing, at an operation's end.
+struct Piece {
+    int operation;
+    int at;        // first column of x; or tile and head of the attention
+    int segment;   // or which half of the tile's keys
+    int flags;
+};
+constexpr int kPieceEnd = 1, kPieceLast = 2;
+
 template <int N, int Stages> struct StepShape {
     static constexpr int kWeights = kStepTile * kStepDepth * 2, kX = N * kStepDepth * 2, kStage = kWeights + kX;
-    // Stages; keys and values of a warpgroup each, which the other operations use as scratch; barriers; the operation at hand and the next one; sums of the warps.
-    static constexpr int kScratch = Stages * kStage, kBarriers = kScratch + 2 * kStepKeysValues, kOps = kBarriers + (Stages * 16 + 15) / 16 * 16;
-    static constexpr int kSums = kOps + 2 * static_cast<int>(sizeof(StepOp)), kBytes = kSums + 8 * 8 * 4 + 1024;
+    // Stages; of each four barriers and what it holds; the last operation known to be open; the operation at hand and the next one.
+    static constexpr int kBarriers = Stages * kStage, kPieces = kBarriers + Stages * 32, kOpened = kPieces + Stages * static_cast<int>(sizeof(Piece)), kOps = kOpened + 16;
+    static constexpr int kBytes = kOps + 2 * static_cast<int>(sizeof(StepOp)) + 1024;
     static_assert(kBytes <= 227 * 1024);
 };
 
@@ -29,7 +40,6 @@ __device__ __forceinline__ int loadAcquire(const int* from) {
     return value;
 }
 __device__ __forceinline__ void consumersMeet() { namedBarrier<1, kStepConsumers>(); }
-__device__ __forceinline__ void groupMeets(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 2) : "memory"); }
 // Between ordinary accesses to global memory and those of the copy engine.
 __device__ __forceinline__ void proxyFence() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
@@ -41,17 +51,20 @@ __device__ __forceinline__ void waitForPhase(const int* arrived, int phase) {
         if (polls == 1 << 24) __trap();
 }
 
+// The segments that hold an output's sums.
+struct Segments { int first, end; };
+__device__ __forceinline__ Segments segmentsOf(const Sums& sums, int output) {
+    if (!sums.partials) return {};
+    return {sums.tileSegment[output / kStepTile], sums.tileSegment[output / kStepTile + 1]};
+}
+
 // Some neighbouring outputs of one row, added up over their segments; several loads are under way at a time.
 template <int N, int Width, class Vector> struct Gather {
     int first, end;
     const float* from;
 
-    __device__ __forceinline__ Gather(const Sums& sums, int row, int output) {
-        const int tile = output / kStepTile;
-        first = sums.tileSegment[tile];
-        end = sums.tileSegment[tile + 1];
-        from = sums.partials + static_cast<int64_t>(row) * kStepTile + output % kStepTile;
-    }
+    __device__ __forceinline__ Gather(const Sums& sums, const Segments& segments, int row, int output)
+        : first(segments.first), end(segments.end), from(sums.partials + static_cast<int64_t>(row) * kStepTile + output % kStepTile) {}
     // The first Width of them can be asked for before anything is done with them.
     __device__ __forceinline__ void load(Vector (&some)[Width], int segment) const {
 #pragma unroll
@@ -73,109 +86,89 @@ template <int N, int Width, class Vector> struct Gather {
             add(sum, some);
         }
     }
-    __device__ __forceinline__ Vector all() const {
-        Vector some[Width], sum = {};
-        load(some, first);
-        add(sum, some);
-        rest(sum);
-        return sum;
-    }
 };
 
-__device__ __forceinline__ float4 loadBf16x4(const bf16* from) {
-    const uint2 raw = __ldcg(reinterpret_cast<const uint2*>(from));
-    const float2 a = unpack(raw.x), b = unpack(raw.y);
-    return {a.x, a.y, b.x, b.y};
+// What a norm has left for row r: 1 / |x|, and A · (x · weight) of the j-th row of A. A warp together.
+__device__ __forceinline__ float statOf(const Sums& sums, int r, int index) {
+    const int lane = threadIdx.x % 32;
+    float value = 0;
+    for (int tile = lane; tile < sums.statTiles; tile += 32) value += __ldcg(sums.stats + (static_cast<int64_t>(r) * sums.statTiles + tile) * sums.statWidth + index);
+    return warpSum(value);
 }
+__device__ __forceinline__ float normFactor(const Sums& sums, int r) { return sums.stats ? rsqrtf(statOf(sums, r, 0) * sums.inverseColumns + sums.epsilon) : 1.0f; }
 
-// Sums over the consumers of several values at once; every thread gets them.
-template <int Count> __device__ __forceinline__ void consumerSums(float (&values)[Count], float* scratch) {
-    static_assert(Count <= 8);
-#pragma unroll
-    for (int i = 0; i < Count; i++) values[i] = warpSum(values[i]);
-    consumersMeet();
-    if (threadIdx.x % 32 == 0)
-#pragma unroll
-        for (int i = 0; i < Count; i++) scratch[threadIdx.x / 32 * 8 + i] = values[i];
-    consumersMeet();
-#pragma unroll
-    for (int i = 0; i < Count; i++) {
-        values[i] = 0;
-        for (int warp = 0; warp < kStepConsumers / 32; warp++) values[i] += scratch[warp * 8 + i];
+// Units of work are dealt to the warps of all blocks, one after another. What an operation reads that no operation before it has written is asked for before `open`, which
+// waits for those: it is called once, on the way through the first unit, by every warp.
+template <class Prepare, class Open, class Work> __device__ __forceinline__ void warpUnits(int units, Prepare prepare, Open open, Work work) {
+    int unit = blockIdx.x + threadIdx.x / 32 * gridDim.x;
+    auto first = prepare(min(unit, units - 1));
+    open();
+    for (; unit < units; unit += gridDim.x * (kStepConsumers / 32)) {
+        work(unit, first);
+        if (unit + static_cast<int>(gridDim.x) * (kStepConsumers / 32) < units) first = prepare(unit + gridDim.x * (kStepConsumers / 32));
     }
 }
 
-// A block a row: x' = x + sums, and its norm; the row of floats in `scratch` is each thread's own.
-template <int N> __device__ __forceinline__ void residual(const ResidualOp& op, float* scratch, float* sums) {
+// A warp a row and tile of 256 columns.
+template <int N, class Open> __device__ __forceinline__ void residual(const ResidualOp& op, Open open) {
     constexpr int kWidth = 12;
-    const int units = op.columns / 4;
-    for (int r = blockIdx.x; r < op.count; r += gridDim.x) {
-        const int row = op.gather ? *reinterpret_cast<const int*>(op.gather + static_cast<int64_t>(r) * op.gatherStride) : r;
-        const int64_t at = static_cast<int64_t>(row) * op.columns;
-        float squares[1] = {};
-        auto take = [&](int u, float4 value) {
-            const uint2 rounded = {pack(value.x, value.y), pack(value.z, value.w)};
-            if (op.result) *reinterpret_cast<uint2*>(op.result + at + u * 4) = rounded;
-            const float2 a = unpack(rounded.x), b = unpack(rounded.y);
-            if (op.y) reinterpret_cast<float4*>(scratch)[u] = {a.x, a.y, b.x, b.y};
-            squares[0] += a.x * a.x + a.y * a.y + b.x * b.x + b.y * b.y;
-        };
-        if (op.sums.partials) {
-            // Two at a time, so that enough is under way.
-            for (int u = threadIdx.x; u < units; u += 2 * kStepConsumers) {
-                const int v = u + kStepConsumers, w = v < units ? v : u;
-                const Gather<N, kWidth, float4> gu(op.sums, row, u * 4), gw(op.sums, row, w * 4);
-                float4 some[kWidth], others[kWidth];
-                gu.load(some, gu.first);
-                gw.load(others, gw.first);
-                float4 value = loadBf16x4(op.x + at + u * 4), other = loadBf16x4(op.x + at + w * 4);
-                float4 sum = {}, otherSum = {};
-                gu.add(sum, some);
-                gw.add(otherSum, others);
-                gu.rest(sum);
-                gw.rest(otherSum);
-                take(u, {value.x + sum.x, value.y + sum.y, value.z + sum.z, value.w + sum.w});
-                if (v < units) take(v, {other.x + otherSum.x, other.y + otherSum.y, other.z + otherSum.z, other.w + otherSum.w});
-            }
-        } else {
-            for (int u = threadIdx.x; u < units; u += kStepConsumers) take(u, loadBf16x4(op.x + at + u * 4));
-        }
-        if (!op.y) continue;
-        consumerSums(squares, sums);
-        const float inverse = rsqrtf(squares[0] / op.columns + op.epsilon);
-        for (int u = threadIdx.x; u < units; u += kStepConsumers) {
-            float4 value = reinterpret_cast<float4*>(scratch)[u];
-            const uint2 raw = *reinterpret_cast<const uint2*>(op.weight + u * 4);
-            const float2 a = unpack(raw.x), b = unpack(raw.y);
-            const uint2 rounded = {pack(value.x * inverse * a.x, value.y * inverse * a.y), pack(value.z * inverse * b.x, value.w * inverse * b.y)};
-            *reinterpret_cast<uint2*>(op.y + static_cast<int64_t>(r) * op.columns + u * 4) = rounded;
-            const float2 c = unpack(rounded.x), d = unpack(rounded.y);
-            reinterpret_cast<float4*>(scratch)[u] = {c.x, c.y, d.x, d.y};
-        }
-        if (op.rank == 0) continue;
-        const bool on = op.rows[r].adapter != 0;
-        for (int first = 0; first < 2 * op.rank; first += 8) {
-            float dots[8] = {};
-            for (int u = threadIdx.x; on && u < units; u += kStepConsumers) {
-                const float4 value = reinterpret_cast<float4*>(scratch)[u];
+    const int tiles = (op.columns + kStepTile - 1) / kStepTile, lane = threadIdx.x % 32;
+    struct Prepared { Segments segments; uint2 weights[2]; };
+    auto columnOf = [&](int unit, int half) { return unit % tiles * kStepTile + half * 128 + lane * 4; };
+    auto prepare = [&](int unit) {
+        Prepared p = {segmentsOf(op.sums, unit % tiles * kStepTile), {}};
 #pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    const int factor = first + j;
-                    if (factor >= 2 * op.rank) continue;
-                    const float* a = factor < op.rank ? op.queryA + static_cast<int64_t>(factor) * op.columns : op.valueA + static_cast<int64_t>(factor - op.rank) * op.columns;
-                    const float4 f = *reinterpret_cast<const float4*>(a + u * 4);
-                    dots[j] += value.x * f.x + value.y * f.y + value.z * f.z + value.w * f.w;
-                }
-            }
-            consumerSums(dots, sums);
-            if (static_cast<int>(threadIdx.x) < 8 && first + static_cast<int>(threadIdx.x) < 2 * op.rank) {
-                float mine = 0;
+        for (int half = 0; half < 2; half++)
+            if (op.y && columnOf(unit, half) < op.columns) p.weights[half] = *reinterpret_cast<const uint2*>(op.weight + columnOf(unit, half));
+        return p;
+    };
+    warpUnits(op.count * tiles, prepare, open, [&](int unit, const Prepared& prepared) {
+        const int r = unit / tiles, row = op.gather ? *reinterpret_cast<const int*>(op.gather + static_cast<int64_t>(r) * op.gatherStride) : r;
+        const Gather<N, kWidth, float4> lower(op.sums, prepared.segments, row, columnOf(unit, 0)), upper(op.sums, prepared.segments, row, columnOf(unit, 1));
+        float4 some[kWidth], others[kWidth], value[2] = {};
+        lower.load(some, lower.first);
+        upper.load(others, upper.first);
+        uint2 x[2] = {};
 #pragma unroll
-                for (int j = 0; j < 8; j++) mine = j == static_cast<int>(threadIdx.x) ? dots[j] : mine;
-                op.lowRank[static_cast<int64_t>(r) * 2 * op.rank + first + threadIdx.x] = mine;
-            }
+        for (int half = 0; half < 2; half++)
+            if (columnOf(unit, half) < op.columns) x[half] = __ldcg(reinterpret_cast<const uint2*>(op.x + static_cast<int64_t>(row) * op.columns + columnOf(unit, half)));
+        lower.add(value[0], some);
+        upper.add(value[1], others);
+        lower.rest(value[0]);
+        upper.rest(value[1]);
+        float squares = 0;
+        float4 multiplied[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float2 a = unpack(x[half].x), b = unpack(x[half].y);
+            const uint2 rounded = {pack(a.x + value[half].x, a.y + value[half].y), pack(b.x + value[half].z, b.y + value[half].w)};
+            const float2 c = unpack(rounded.x), d = unpack(rounded.y), e = unpack(prepared.weights[half].x), f = unpack(prepared.weights[half].y);
+            squares += c.x * c.x + c.y * c.y + d.x * d.x + d.y * d.y;
+            const uint2 weighted = {pack(c.x * e.x, c.y * e.y), pack(d.x * f.x, d.y * f.y)};
+            const float2 g = unpack(weighted.x), h = unpack(weighted.y);
+            multiplied[half] = {g.x, g.y, h.x, h.y};
+            if (columnOf(unit, half) >= op.columns) continue;
+            if (op.result) *reinterpret_cast<uint2*>(op.result + static_cast<int64_t>(row) * op.columns + columnOf(unit, half)) = rounded;
+            if (op.y) *reinterpret_cast<uint2*>(op.y + static_cast<int64_t>(r) * op.columns + columnOf(unit, half)) = weighted;
         }
-    }
+        if (!op.y) return;
+        float* stats = op.stats + static_cast<int64_t>(unit) * (1 + 2 * op.rank);
+        squares = warpSum(squares);
+        if (lane == 0) stats[0] = squares;
+        if (op.rank == 0 || op.rows[r].adapter == 0) return;
+        for (int factor = 0; factor < 2 * op.rank; factor++) {
+            const float* a = factor < op.rank ? op.queryA + static_cast<int64_t>(factor) * op.columns : op.valueA + static_cast<int64_t>(factor - op.rank) * op.columns;
+            float dot = 0;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                if (columnOf(unit, half) >= op.columns) continue;
+                const float4 f = *reinterpret_cast<const float4*>(a + columnOf(unit, half)), m = multiplied[half];
+                dot += m.x * f.x + m.y * f.y + m.z * f.z + m.w * f.w;
+            }
+            dot = warpSum(dot);
+            if (lane == 0) stats[1 + factor] = dot;
+        }
+    });
 }
 
 // Sine and cosine, to some 1e-6, of any angle that a position times a frequency makes: whole turns come off first.
@@ -186,173 +179,120 @@ __device__ __forceinline__ void turn(float angle, float& sine, float& cosine) {
     __sincosf(angle, &sine, &cosine);
 }
 
-// A warp a row and head of q | k | v: bias, low-rank update, rotary, cache.
-template <int N> __device__ __forceinline__ void rotate(const RotateOp& op) {
+// A warp a row and head of q | k | v: norm, bias, low-rank update, rotary, cache.
+template <int N, class Open> __device__ __forceinline__ void rotate(const RotateOp& op, Open open) {
     constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10;
     const int queries = op.heads * op.perHead, all = queries + 2 * op.heads, lane = threadIdx.x % 32, plane = op.heads * kBlockSlots * kDim;
     const int keyOutput = (queries * kDim + kStepTile - 1) / kStepTile * kStepTile, valueOutput = keyOutput + (op.heads * kDim + kStepTile - 1) / kStepTile * kStepTile;
-    for (int w = blockIdx.x + threadIdx.x / 32 * gridDim.x; w < op.count * all; w += gridDim.x * (kStepConsumers / 32)) {
-        const int r = w / all, part = w - r * all, kind = part < queries ? 0 : part < queries + op.heads ? 1 : 2;
-        const int head = kind == 0 ? part : kind == 1 ? part - queries : part - queries - op.heads;
-        const int column = head * kDim + lane * 2, output = (kind == 0 ? 0 : kind == 1 ? keyOutput : valueOutput) + column;
-        const Gather<N, kWidth, float2> lowerSums(op.sums, r, output), upperSums(op.sums, r, output + kHalf);
+    struct Place { int row, kind, head; };
+    auto place = [&](int unit) {
+        const int row = unit / all, part = unit - row * all, kind = part < queries ? 0 : part < queries + op.heads ? 1 : 2;
+        return Place{row, kind, part - (kind == 0 ? 0 : kind == 1 ? queries : queries + op.heads)};
+    };
+    auto outputOf = [&](const Place& at) { return (at.kind == 0 ? 0 : at.kind == 1 ? keyOutput : valueOutput) + at.head * kDim + lane * 2; };
+    struct Prepared { Segments segments; float2 cosine, sine, lowerBias, upperBias; };
+    auto prepare = [&](int unit) {
+        const Place at = place(unit);
+        Prepared p = {segmentsOf(op.sums, outputOf(at)), {1, 1}, {}, {}, {}};
+        if (at.kind != 2) {
+            const int2 axis = *reinterpret_cast<const int2*>(op.axis + lane * 2);
+            const float2 frequency = *reinterpret_cast<const float2*>(op.frequency + lane * 2);
+            turn(op.rows[at.row].position[axis.x] * frequency.x, p.sine.x, p.cosine.x);
+            turn(op.rows[at.row].position[axis.y] * frequency.y, p.sine.y, p.cosine.y);
+        }
+        const bf16* bias = at.kind == 0 ? op.bias[0] : at.kind == 1 ? op.bias[1] : op.bias[2];
+        if (bias) {
+            p.lowerBias = unpack(*reinterpret_cast<const uint32_t*>(bias + at.head * kDim + lane * 2));
+            p.upperBias = unpack(*reinterpret_cast<const uint32_t*>(bias + at.head * kDim + lane * 2 + kHalf));
+        }
+        return p;
+    };
+    warpUnits(op.count * all, prepare, open, [&](int unit, const Prepared& prepared) {
+        const Place at = place(unit);
+        const Gather<N, kWidth, float2> lowerSums(op.sums, prepared.segments, at.row, outputOf(at)), upperSums(op.sums, prepared.segments, at.row, outputOf(at) + kHalf);
         float2 some[kWidth], others[kWidth], lower = {}, upper = {};
         lowerSums.load(some, lowerSums.first);
         upperSums.load(others, upperSums.first);
-        const TokenRow& row = op.rows[r];
-        float2 cosine = {1, 1}, sine = {};
-        if (kind != 2) {
-            const int2 axis = *reinterpret_cast<const int2*>(op.axis + lane * 2);
-            const float2 frequency = *reinterpret_cast<const float2*>(op.frequency + lane * 2);
-            turn(row.position[axis.x] * frequency.x, sine.x, cosine.x);
-            turn(row.position[axis.y] * frequency.y, sine.y, cosine.y);
-        }
+        const float factor = normFactor(op.sums, at.row);
         lowerSums.add(lower, some);
         upperSums.add(upper, others);
         lowerSums.rest(lower);
         upperSums.rest(upper);
-        if (op.bias[kind]) {
-            const float2 a = unpack(*reinterpret_cast<const uint32_t*>(op.bias[kind] + column)), b = unpack(*reinterpret_cast<const uint32_t*>(op.bias[kind] + column + kHalf));
-            lower.x += a.x; lower.y += a.y; upper.x += b.x; upper.y += b.y;
-        }
-        if (kind != 1 && op.rank > 0 && row.adapter) {
-            const float* t = op.lowRank + static_cast<int64_t>(r) * 2 * op.rank + (kind == 0 ? 0 : op.rank);
-            const float* b = (kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(column) * op.rank;
+        if (at.kind != 1 && op.rank > 0 && op.rows[at.row].adapter) {
+            const float* b = (at.kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(at.head * kDim + lane * 2) * op.rank;
             for (int j = 0; j < op.rank; j++) {
-                const float s = __ldcg(t + j);
-                lower.x += b[j] * s;
-                lower.y += b[op.rank + j] * s;
-                upper.x += b[kHalf * op.rank + j] * s;
-                upper.y += b[(kHalf + 1) * op.rank + j] * s;
+                const float t = statOf(op.sums, at.row, 1 + j + (at.kind == 0 ? 0 : op.rank));
+                lower.x += b[j] * t;
+                lower.y += b[op.rank + j] * t;
+                upper.x += b[kHalf * op.rank + j] * t;
+                upper.y += b[(kHalf + 1) * op.rank + j] * t;
             }
         }
+        lower = {lower.x * factor + prepared.lowerBias.x, lower.y * factor + prepared.lowerBias.y};
+        upper = {upper.x * factor + prepared.upperBias.x, upper.y * factor + prepared.upperBias.y};
+        const float2 cosine = prepared.cosine, sine = prepared.sine;
         const uint32_t first = pack(lower.x * cosine.x - upper.x * sine.x, lower.y * cosine.y - upper.y * sine.y);
         const uint32_t second = pack(upper.x * cosine.x + lower.x * sine.x, upper.y * cosine.y + lower.y * sine.y);
-        bf16* to = kind == 0 ? op.q + (static_cast<int64_t>(r) * queries + head) * kDim
-                             : op.kv + (static_cast<int64_t>(row.slot / kBlockSlots) * 2 + (kind == 2)) * plane + (head * kBlockSlots + row.slot % kBlockSlots) * kDim;
+        const int slot = op.rows[at.row].slot;
+        bf16* to = at.kind == 0 ? op.q + (static_cast<int64_t>(at.row) * queries + at.head) * kDim
+                                : op.kv + (static_cast<int64_t>(slot / kBlockSlots) * 2 + (at.kind == 2)) * plane + (at.head * kBlockSlots + slot % kBlockSlots) * kDim;
         *reinterpret_cast<uint32_t*>(to + lane * 2) = first;
         *reinterpret_cast<uint32_t*>(to + lane * 2 + kHalf) = second;
-    }
+    });
 }
 
-// A warpgroup a tile and key-value head, as lriad_attend_128 has it, but with one stage of keys and one of values that are fetched while the other is used.
-__device__ __forceinline__ void attendTile(const AttendArgs& a, const AttendTile& tile, int head, uint32_t keys, int group) {
-    constexpr int kDim = 128, kChunks = kDim / 8, kSteps = kDim / 16;
-    const int thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32, packed = tile.rows * a.perHead, queries = a.heads * a.perHead;
-    const uint32_t values = keys + kStepKeysValues / 2;
-    const int64_t plane = static_cast<int64_t>(a.heads) * kBlockSlots * kDim;
-    // Chunk c of row r lies at place c ^ (r mod 8) of its row. Rows are eight apart from one step to the next and chunks even, so an address is a constant part, an offset, and
-    // an exclusive or of the chunk.
-    auto place = [](int row, int chunk) { return row * (kDim * 2) + ((chunk ^ (row & 7)) << 4); };
-    const int copyTo = place(thread / kChunks, thread % kChunks), keyAt = place(lane % 8 + lane / 16 * 8, lane / 8 % 2), valueAt = place(lane % 16, lane / 16);
-    auto fetch = [&](const KeyWalk& walk, bool value) {
-        if (!walk.done()) {
-            const int block = a.blocks[walk.run->firstBlock + walk.first / kBlockSlots], there = walk.run->keys - walk.first;
-            const bf16* from = a.kv + (static_cast<int64_t>(block) * 2 + value) * plane + static_cast<int64_t>(head) * kBlockSlots * kDim;
+// A warp 128 columns of some rows.
+template <int N, class Open> __device__ __forceinline__ void silu(const SiluOp& op, Open open) {
+    constexpr int kWidth = N == 8 ? 4 : 2, kRows = N == 8 ? 1 : 4;
+    const int chunks = (op.columns + 127) / 128, up = (op.columns + kStepTile - 1) / kStepTile * kStepTile, lane = threadIdx.x % 32;
+    struct Prepared { Segments gates, ups; };
+    auto prepare = [&](int unit) { return Prepared{segmentsOf(op.sums, unit % chunks * 128), segmentsOf(op.sums, up + unit % chunks * 128)}; };
+    warpUnits((op.rows + kRows - 1) / kRows * chunks, prepare, open, [&](int unit, const Prepared& prepared) {
+        const int first = unit / chunks * kRows, column = unit % chunks * 128 + lane * 4;
+        float4 some[kRows][kWidth], others[kRows][kWidth];
 #pragma unroll
-            for (int i = 0; i < kBlockSlots * kChunks / 128; i++) {
-                const int key = i * (128 / kChunks) + thread / kChunks;
-                copyAsync((value ? values : keys) + copyTo + i * 128 * 16, from + (i * 128 + thread) * 8, key < there);
-            }
+        for (int i = 0; i < kRows; i++) {
+            const int row = min(first + i, op.rows - 1);
+            Gather<N, kWidth, float4>(op.sums, prepared.gates, row, column).load(some[i], prepared.gates.first);
+            Gather<N, kWidth, float4>(op.sums, prepared.ups, row, up + column).load(others[i], prepared.ups.first);
         }
-        copyCommit();
-    };
-    KeyWalk walk{a.runs + tile.firstRun, tile.runs, 0};
-    fetch(walk, false);
-    fetch(walk, true);
-
-    const int r0 = warp * 16 + lane / 4, row0 = r0 / a.perHead, row1 = (r0 + 8) / a.perHead;
-    uint32_t q[kSteps][4];
 #pragma unroll
-    for (int side = 0; side < 2; side++) {
-        const int p = r0 + side * 8, row = side ? row1 : row0;
-        const bf16* from = a.q + (static_cast<int64_t>(tile.row + row) * queries + head * a.perHead + (p - row * a.perHead)) * kDim + lane % 4 * 2;
-#pragma unroll
-        for (int k = 0; k < kSteps; k++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) q[k][half * 2 + side] = p < packed ? __ldcg(reinterpret_cast<const uint32_t*>(from + k * 16 + half * 8)) : 0;
-    }
-
-    const float scale = a.scale * kLog2E;
-    float o[kDim / 8][4] = {}, max0 = -INFINITY, max1 = -INFINITY, sum0 = 0, sum1 = 0;
-    while (!walk.done()) {
-        const auto [see0, see1] = walk.seen(row0, row1);
-        // By halves of a block, for want of registers.
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            if (half == 0) {
-                copyWait<1>();
-                groupMeets(group);
-            }
-            float s[4][4] = {};
-#pragma unroll
-            for (int k = 0; k < kSteps; k++)
-#pragma unroll
-                for (int n = 0; n < 4; n += 2) {
-                    uint32_t b[4];
-                    loadMatrix4(b, ((keys + keyAt) ^ k << 5) + (half * 4 + n) * 8 * kDim * 2);
-                    multiplyAdd(s[n], q[k], b[0], b[1]);
-                    multiplyAdd(s[n + 1], q[k], b[2], b[3]);
-                }
-            if (half == 1) {
-                groupMeets(group);
-                KeyWalk ahead = walk;
-                ahead.next();
-                fetch(ahead, false);
-            }
-            softMaxBlock<32, kDim>(s, see0 - half * 32, see1 - half * 32, lane, scale, max0, max1, sum0, sum1, o);
-            if (half == 0) {
-                copyWait<0>();
-                groupMeets(group);
-            }
-#pragma unroll
-            for (int k = 0; k < 2; k++) {
-                const uint32_t p[4] = {pack(s[2 * k][0], s[2 * k][1]), pack(s[2 * k][2], s[2 * k][3]), pack(s[2 * k + 1][0], s[2 * k + 1][1]), pack(s[2 * k + 1][2], s[2 * k + 1][3])};
-#pragma unroll
-                for (int n = 0; n < kDim / 8; n += 2) {
-                    uint32_t b[4];
-                    loadMatrix4Transposed(b, ((values + valueAt) ^ n << 4) + (half * 2 + k) * 16 * kDim * 2);
-                    multiplyAdd(o[n], p, b[0], b[1]);
-                    multiplyAdd(o[n + 1], p, b[2], b[3]);
-                }
-            }
+        for (int i = 0; i < kRows; i++) {
+            const int row = min(first + i, op.rows - 1);
+            const float factor = normFactor(op.sums, row);
+            const Gather<N, kWidth, float4> gates(op.sums, prepared.gates, row, column), ups(op.sums, prepared.ups, row, up + column);
+            float4 g = {}, u = {};
+            gates.add(g, some[i]);
+            ups.add(u, others[i]);
+            gates.rest(g);
+            ups.rest(u);
+            auto gated = [factor](float gate, float value) { return gate * factor / (1 + __expf(-gate * factor)) * (value * factor); };
+            if (column < op.columns && first + i < op.rows)
+                *reinterpret_cast<uint2*>(op.h + static_cast<int64_t>(row) * op.columns + column) = {pack(gated(g.x, u.x), gated(g.y, u.y)), pack(gated(g.z, u.z), gated(g.w, u.w))};
         }
-        groupMeets(group);
-        walk.next();
-        fetch(walk, true);
-    }
-    storeRows<kDim>(a, tile, head, r0, row0, row1, packed, lane, max0, max1, sum0, sum1, o);
-    copyWait<0>();
+    });
 }
 
-template <int N> __device__ __forceinline__ void silu(const SiluOp& op) {
-    constexpr int kWidth = 3;
-    const int chunks = op.columns / 4, up = (op.columns + kStepTile - 1) / kStepTile * kStepTile;
-    for (int i = blockIdx.x * kStepConsumers + threadIdx.x; i < op.rows * chunks; i += gridDim.x * kStepConsumers) {
-        const int row = i / chunks, column = (i - row * chunks) * 4;
-        const Gather<N, kWidth, float4> gates(op.sums, row, column), ups(op.sums, row, up + column);
-        float4 some[kWidth], others[kWidth], g = {}, u = {};
-        gates.load(some, gates.first);
-        ups.load(others, ups.first);
-        gates.add(g, some);
-        ups.add(u, others);
-        gates.rest(g);
-        ups.rest(u);
-        auto gated = [](float gate, float value) { return gate / (1 + __expf(-gate)) * value; };
-        *reinterpret_cast<uint2*>(op.h + static_cast<int64_t>(row) * op.columns + column) = {pack(gated(g.x, u.x), gated(g.y, u.y)), pack(gated(g.z, u.z), gated(g.w, u.w))};
-    }
+// A warp a row and 128 columns.
+template <int N, class Open> __device__ __forceinline__ void storeSums(const StoreOp& op, Open open) {
+    constexpr int kWidth = 4;
+    const int chunks = (op.columns + 127) / 128, lane = threadIdx.x % 32;
+    auto prepare = [&](int unit) { return segmentsOf(op.sums, unit % chunks * 128); };
+    warpUnits(op.rows * chunks, prepare, open, [&](int unit, const Segments& segments) {
+        const int row = unit / chunks, column = unit % chunks * 128 + lane * 4;
+        const Gather<N, kWidth, float4> sums(op.sums, segments, row, column);
+        float4 some[kWidth], sum = {};
+        sums.load(some, sums.first);
+        const float factor = normFactor(op.sums, row);
+        sums.add(sum, some);
+        sums.rest(sum);
+        if (column < op.columns) *reinterpret_cast<float4*>(op.y + row * op.stride + column) = {sum.x * factor, sum.y * factor, sum.z * factor, sum.w * factor};
+    });
 }
 
-template <int N> __device__ __forceinline__ void storeSums(const StoreOp& op) {
-    const int chunks = op.columns / 4;
-    for (int i = blockIdx.x * kStepConsumers + threadIdx.x; i < op.rows * chunks; i += gridDim.x * kStepConsumers) {
-        const int row = i / chunks, column = (i - row * chunks) * 4;
-        *reinterpret_cast<float4*>(op.y + row * op.stride + column) = Gather<N, 4, float4>(op.sums, row, column).all();
-    }
-}
-
-__device__ __forceinline__ void embed(const EmbedArgs& a, int rows) {
+template <class Open> __device__ __forceinline__ void embed(const EmbedArgs& a, int rows, Open open) {
     const int chunks = a.columns / 8;
+    open();
     for (int i = blockIdx.x * kStepConsumers + threadIdx.x; i < rows * chunks; i += gridDim.x * kStepConsumers) {
         const int row = i / chunks, c = i - row * chunks, id = a.ids[row];
         const bf16* from = id >= 0 ? a.table + static_cast<int64_t>(id) * a.columns : a.features + static_cast<int64_t>(-id - 1) * a.columns;
@@ -360,24 +300,144 @@ __device__ __forceinline__ void embed(const EmbedArgs& a, int rows) {
     }
 }
 
-// Where a thread is in the ring of stages.
-template <int Stages> struct Ring {
+template <class Open> __device__ __forceinline__ void merge(const MergeOp& op, Open open) {
+    const int heads = op.args.heads;
+    warpUnits(op.merges * heads, [&](int unit) { return MergeList(op.args, op.args.merges[unit / heads]); }, open, [&](int unit, const MergeList& list) { mergeRow(op.args, list, unit % heads); });
+}
+
+// Where a thread is in the ring of stages. A stage's barriers: weights have come; activations have come; both have been used; it is known what they will be.
+template <int N, int Stages> struct Ring {
+    using Shape = StepShape<N, Stages>;
+    uint32_t base;
     int stage = 0, phase = 0;
+
+    __device__ __forceinline__ Ring(uint32_t shared) : base(shared) {}
     __device__ __forceinline__ void next() {
         if (++stage == Stages) { stage = 0; phase ^= 1; }
     }
+    __device__ __forceinline__ uint32_t data() const { return base + stage * Shape::kStage; }
+    __device__ __forceinline__ uint32_t weightsCome() const { return base + Shape::kBarriers + stage * 32; }
+    __device__ __forceinline__ uint32_t activationsCome() const { return weightsCome() + 8; }
+    __device__ __forceinline__ uint32_t used() const { return weightsCome() + 16; }
+    __device__ __forceinline__ uint32_t known() const { return weightsCome() + 24; }
+    __device__ __forceinline__ Piece piece() const {
+        Piece p;
+        asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];" : "=r"(p.operation), "=r"(p.at), "=r"(p.segment), "=r"(p.flags) : "r"(base + Shape::kPieces + stage * 16) : "memory");
+        return p;
+    }
+    __device__ __forceinline__ void tell(Piece p) const {
+        asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(base + Shape::kPieces + stage * 16), "r"(p.operation), "r"(p.at), "r"(p.segment), "r"(p.flags) : "memory");
+    }
+    __device__ __forceinline__ int opened() const {
+        int operation;
+        asm volatile("ld.volatile.shared.s32 %0, [%1];" : "=r"(operation) : "r"(base + Shape::kOpened) : "memory");
+        return operation;
+    }
+    __device__ __forceinline__ void open(int operation) const { asm volatile("st.volatile.shared.s32 [%0], %1;" ::"r"(base + Shape::kOpened), "r"(operation) : "memory"); }
+    // For a warp that multiplies: the next piece, and that it is done with it.
+    __device__ __forceinline__ Piece take() const {
+        barrierWait(weightsCome(), phase);
+        barrierWait(activationsCome(), phase);
+        return piece();
+    }
+    __device__ __forceinline__ void release() {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrierArrive(used());
+        next();
+    }
 };
 
-template <int N, int Stages> __device__ __forceinline__ void multiply(const ProductOp op, uint32_t base, uint32_t full, uint32_t empty, Ring<Stages>& ring) {
-    using Shape = StepShape<N, Stages>;
-    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, end = op.firstPiece[blockIdx.x + 1];
-    int piece = op.firstPiece[blockIdx.x], segment = op.firstSegment[blockIdx.x];
-    for (; piece < end; segment++) {
-        const int to = min(end, (piece / op.depth + 1) * op.depth);
+// One thread: weights, keys and values of all operations, as far ahead as there is room.
+template <int N, int Stages> __device__ __forceinline__ void fetchWeights(const StepArgs& a, Ring<N, Stages> ring) {
+    Ring<N, Stages> behind = ring;
+    const uint64_t once = evictFirst();
+    int under = 0;
+    // Begins a stage; its bytes are to follow.
+    auto begin = [&](Piece piece, int bytes) {
+        barrierWait(ring.used(), ring.phase ^ 1);
+        for (const int most = ring.opened() >= piece.operation ? kStepBusy : kStepAhead; under >= most; under--, behind.next()) barrierWait(behind.weightsCome(), behind.phase);
+        under++;
+        ring.tell(piece);
+        barrierExpect(ring.weightsCome(), bytes);
+    };
+    auto end = [&]() {
+        barrierArrive(ring.known());
+        ring.next();
+    };
+    for (int p = 0; p < a.count; p++) {
+        const int kind = a.ops[p].kind;
+        if (kind == kStepProduct) {
+            const ProductOp op = a.ops[p].product;
+            const int to = op.firstPiece[blockIdx.x + 1];
+            int segment = op.firstSegment[blockIdx.x];
+            for (int piece = op.firstPiece[blockIdx.x]; piece < to; piece++) {
+                const int tile = piece / op.depth, column = (piece - tile * op.depth) * kStepDepth;
+                const int matrix = (tile >= op.secondTile) + (tile >= op.thirdTile), firstTile = matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile;
+                const bool last = piece + 1 == to || (piece + 1) % op.depth == 0;
+                begin({p, column, segment, last ? kPieceLast : 0}, StepShape<N, Stages>::kWeights);
+                copyTile(ring.data(), matrix == 0 ? op.weights[0] : matrix == 1 ? op.weights[1] : op.weights[2], column, (tile - firstTile) * kStepTile, ring.weightsCome(), once);
+                end();
+                segment += last;
+            }
+        } else if (kind == kStepAttend) {
+            const AttendOp op = a.ops[p].attend;
+            asm volatile("prefetch.tensormap [%0];" ::"l"(op.kv) : "memory");
+            waitForEarlier();
+            waitForPhase(a.arrived, p);
+            ring.open(p);
+            proxyFence();
+            for (int unit = blockIdx.x; unit < op.count * op.heads; unit += gridDim.x) {
+                const StepTile tile = op.tiles[unit / op.heads];
+                for (int half = 0; half * kBlockSlots < tile.keys; half++) {
+                    begin({p, unit, half, (half + 1) * kBlockSlots >= tile.keys ? kPieceLast : 0}, StepShape<N, Stages>::kWeights);
+                    const int block = half == 0 ? tile.blocks[0] : tile.blocks[1];
+#pragma unroll
+                    for (int part = 0; part < 4; part++)
+                        copyTile(ring.data() + part * kBlockSlots * 128, op.kv, part % 2 * 64, ((block * 2 + part / 2) * op.heads + unit % op.heads) * kBlockSlots, ring.weightsCome(), once);
+                    end();
+                }
+            }
+        } else {
+            continue;
+        }
+        begin({p, 0, 0, kPieceEnd}, 0);
+        end();
+    }
+    begin({a.count, 0, 0, kPieceEnd}, 0);
+    end();
+}
+
+// One thread: the activations that belong to the weights, once the operations before are over.
+template <int N, int Stages> __device__ __forceinline__ void fetchActivations(const StepArgs& a, Ring<N, Stages> ring) {
+    const uint64_t often = evictLast();
+    const TensorMap* x = nullptr;
+    for (int operation = -1;; ring.next()) {
+        barrierWait(ring.known(), ring.phase);
+        const Piece piece = ring.piece();
+        if (piece.operation == a.count) return;
+        if (piece.operation != operation) {
+            operation = piece.operation;
+            x = a.ops[operation].kind == kStepProduct ? a.ops[operation].product.x : nullptr;
+            waitForPhase(a.arrived, operation);
+            ring.open(operation);
+            proxyFence();
+        }
+        if (x && !(piece.flags & kPieceEnd)) {
+            barrierExpect(ring.activationsCome(), StepShape<N, Stages>::kX);
+            copyTile(ring.data() + StepShape<N, Stages>::kWeights, x, piece.at, 0, ring.activationsCome(), often);
+        } else {
+            barrierArrive(ring.activationsCome());
+        }
+    }
+}
+
+template <int N, int Stages> __device__ __forceinline__ void multiply(const ProductOp& op, Ring<N, Stages>& ring) {
+    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, rows = op.rows;
+    float* to = op.partials + group * 128 + warp * 16 + lane / 4;
+    for (Piece piece = ring.take(); !(piece.flags & kPieceEnd); piece = ring.take()) {
         float c[2][N / 2] = {};
-        for (; piece < to; piece++, ring.next()) {
-            barrierWait(full + ring.stage * 8, ring.phase);
-            const uint32_t weights = base + ring.stage * Shape::kStage + group * 128 * 128, x = base + ring.stage * Shape::kStage + Shape::kWeights;
+        while (true) {
+            const uint32_t weights = ring.data() + group * 128 * 128, x = ring.data() + StepShape<N, Stages>::kWeights;
             matmulFence();
 #pragma unroll
             for (int m = 0; m < 2; m++)
@@ -389,17 +449,97 @@ template <int N, int Stages> __device__ __forceinline__ void multiply(const Prod
                 }
             matmulCommit();
             matmulWait<0>();
-            if (lane == 0) barrierArrive(empty + ring.stage * 8);
+            ring.release();
+            if (piece.flags & kPieceLast) break;
+            piece = ring.take();
         }
-        float* to32 = op.partials + static_cast<int64_t>(segment) * N * kStepTile + group * 128 + warp * 16 + lane / 4;
+        float* sums = to + static_cast<int64_t>(piece.segment) * N * kStepTile;
 #pragma unroll
         for (int m = 0; m < 2; m++)
 #pragma unroll
             for (int i = 0; i < N / 2; i++) {
                 const int row = i / 4 * 8 + lane % 4 * 2 + i % 2;
-                if (row < op.rows) to32[row * kStepTile + m * 64 + i / 2 % 2 * 8] = c[m][i];
+                if (row < rows) sums[row * kStepTile + m * 64 + i / 2 % 2 * 8] = c[m][i];
             }
     }
+    ring.release();
+}
+
+// Tiles with a key-value head, which the two warpgroups take in turn. All that 64 rows (8 rows x 7 heads) see of the same 64 keys is multiplied at once.
+template <int N, int Stages, class Open> __device__ __forceinline__ void attendTiles(const AttendOp& op, Ring<N, Stages>& ring, Open open) {
+    constexpr int kDim = 128, kSteps = kDim / 16, kHalfTile = kBlockSlots * 128;
+    const int group = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, queries = op.heads * op.perHead;
+    // Chunk c (of 16 bytes) of row r lies at place c ^ (r mod 8) of its row; columns from 64 on are a tile of their own. Rows are eight apart from one step to the next and
+    // chunks even, so an address is a constant part, an offset, and an exclusive or of the chunk.
+    auto place = [](int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); };
+    const int keyAt = place(lane % 8 + lane / 16 * 8, lane / 8 % 2), valueAt = 2 * kHalfTile + place(lane % 16, lane / 16);
+    const int r0 = warp * 16 + lane / 4, row0 = r0 / op.perHead, row1 = (r0 + 8) / op.perHead;
+    const float scale = op.scale * kLog2E;
+    // Queries are on their way before the keys have come.
+    open();
+    Piece piece;
+    auto skipTo = [&](int unit) {
+        for (piece = ring.take(); !(piece.flags & kPieceEnd) && piece.at != unit; piece = ring.take()) ring.release();
+    };
+    for (int unit = blockIdx.x + group * gridDim.x; unit < op.count * op.heads; unit += 2 * gridDim.x) {
+        const StepTile tile = op.tiles[unit / op.heads];
+        const int head = unit % op.heads, packed = tile.rows * op.perHead;
+        // Nothing to do for this warp, which will pass by the pieces of this tile.
+        if (warp * 16 >= packed) continue;
+        uint32_t q[kSteps][4];
+#pragma unroll
+        for (int side = 0; side < 2; side++) {
+            const int p = r0 + side * 8, row = side ? row1 : row0;
+            const bf16* from = op.q + (static_cast<int64_t>(tile.row + row) * queries + head * op.perHead + (p - row * op.perHead)) * kDim + lane % 4 * 2;
+#pragma unroll
+            for (int k = 0; k < kSteps; k++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) q[k][half * 2 + side] = p < packed ? __ldcg(reinterpret_cast<const uint32_t*>(from + k * 16 + half * 8)) : 0;
+        }
+        skipTo(unit);
+        const int see0 = min(tile.keys, tile.limit + tile.step * row0), see1 = min(tile.keys, tile.limit + tile.step * row1);
+        float o[kDim / 8][4] = {}, max0 = -INFINITY, max1 = -INFINITY, sum0 = 0, sum1 = 0;
+        for (bool more = true; more;) {
+            const uint32_t keys = ring.data() + keyAt, values = ring.data() + valueAt;
+            more = !(piece.flags & kPieceLast);
+            // By halves of a block, for want of registers.
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float s[4][4] = {};
+#pragma unroll
+                for (int k = 0; k < kSteps; k++)
+#pragma unroll
+                    for (int n = 0; n < 4; n += 2) {
+                        uint32_t b[4];
+                        loadMatrix4(b, (keys ^ k % 4 << 5) + k / 4 * kHalfTile + (half * 4 + n) * 8 * 128);
+                        multiplyAdd(s[n], q[k], b[0], b[1]);
+                        multiplyAdd(s[n + 1], q[k], b[2], b[3]);
+                    }
+                const int before = piece.segment * kBlockSlots + half * 32;
+                softMaxBlock<32, kDim>(s, see0 - before, see1 - before, lane, scale, max0, max1, sum0, sum1, o);
+#pragma unroll
+                for (int k = 0; k < 2; k++) {
+                    const uint32_t p[4] = {pack(s[2 * k][0], s[2 * k][1]), pack(s[2 * k][2], s[2 * k][3]), pack(s[2 * k + 1][0], s[2 * k + 1][1]), pack(s[2 * k + 1][2], s[2 * k + 1][3])};
+#pragma unroll
+                    for (int n = 0; n < kDim / 8; n += 2) {
+                        uint32_t b[4];
+                        loadMatrix4Transposed(b, (values ^ n % 8 << 4) + n / 8 * kHalfTile + (half * 2 + k) * 16 * 128);
+                        multiplyAdd(o[n], p, b[0], b[1]);
+                        multiplyAdd(o[n + 1], p, b[2], b[3]);
+                    }
+                }
+            }
+            ring.release();
+            if (more) piece = ring.take();
+        }
+        // Read again rather than kept: registers are short.
+        const StepTile& again = op.tiles[unit / op.heads];
+        const AttendTile whole = {0, again.rows, 0, 0, again.slot};
+        const AttendArgs args = {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, op.partialO, op.partialLogSumExp, op.heads, op.perHead, op.scale, 0};
+        storeRows<kDim>(args, whole, unit % op.heads, r0, row0, row1, again.rows * op.perHead, lane, max0, max1, sum0, sum1, o);
+    }
+    skipTo(-1);
+    ring.release();
 }
 
 template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs& a) {
@@ -407,54 +547,34 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
     extern __shared__ __align__(1024) char raw[];
     // The copy engine's swizzle counts rows from multiples of 1,024 bytes.
     char* shared = raw + (1024 - (sharedAddress(raw) & 1023)) % 1024;
-    const uint32_t base = sharedAddress(shared), full = base + Shape::kBarriers, empty = full + Stages * 8;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const uint32_t base = sharedAddress(shared);
+    Ring<N, Stages> ring(base);
     letNextStart();
     if (threadIdx.x == 0) {
-        for (int s = 0; s < Stages; s++) {
-            barrierInit(full + s * 8, 2);
-            barrierInit(empty + s * 8, kStepConsumers / 32);
+        for (; ring.phase == 0; ring.next()) {
+            barrierInit(ring.weightsCome(), 1);
+            barrierInit(ring.activationsCome(), 1);
+            barrierInit(ring.used(), kStepConsumers / 32);
+            barrierInit(ring.known(), 1);
         }
+        ring.phase = 0;
+        ring.open(-1);
         barrierInitFence();
     }
     __syncthreads();
 
-    if (warp >= kStepConsumers / 32) {
-        if (lane != 0) return;
-        const bool weights = warp == kStepConsumers / 32;
-        const uint64_t once = evictFirst(), often = evictLast();
-        // The program and the weights were there before the kernels in front.
-        if (!weights) waitForEarlier();
-        Ring<Stages> ring;
-        for (int p = 0; p < a.count; p++) {
-            if (a.ops[p].kind != kStepProduct) continue;
-            const ProductOp op = a.ops[p].product;
-            int piece = op.firstPiece[blockIdx.x];
-            const int end = op.firstPiece[blockIdx.x + 1];
-            if (piece == end) continue;
-            if (!weights) {
-                waitForPhase(a.arrived, p);
-                proxyFence();
-            }
-            for (; piece < end; piece++, ring.next()) {
-                const uint32_t stage = base + ring.stage * Shape::kStage, barrier = full + ring.stage * 8;
-                const int tile = piece / op.depth, column = (piece - tile * op.depth) * kStepDepth;
-                barrierWait(empty + ring.stage * 8, ring.phase ^ 1);
-                if (weights) {
-                    const int matrix = (tile >= op.secondTile) + (tile >= op.thirdTile), firstTile = matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile;
-                    barrierExpect(barrier, Shape::kWeights);
-                    copyTile(stage, matrix == 0 ? op.weights[0] : matrix == 1 ? op.weights[1] : op.weights[2], column, (tile - firstTile) * kStepTile, barrier, once);
-                } else {
-                    barrierExpect(barrier, Shape::kX);
-                    copyTile(stage + Shape::kWeights, op.x, column, 0, barrier, often);
-                }
-            }
+    if (threadIdx.x >= kStepConsumers) {
+        // The program and the weights were there before the kernels in front, activations were not.
+        if (threadIdx.x == kStepConsumers) {
+            fetchWeights<N, Stages>(a, ring);
+        } else if (threadIdx.x == kStepConsumers + 32) {
+            waitForEarlier();
+            fetchActivations<N, Stages>(a, ring);
         }
         return;
     }
 
     waitForEarlier();
-    Ring<Stages> ring;
     auto fetchOp = [&](int p) {
         if (p < a.count && threadIdx.x < sizeof(StepOp) / 16)
             copyAsync(base + Shape::kOps + p % 2 * static_cast<int>(sizeof(StepOp)) + threadIdx.x * 16, reinterpret_cast<const char*>(a.ops + p) + threadIdx.x * 16, true);
@@ -463,38 +583,23 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
     fetchOp(0);
     copyWait<0>();
     consumersMeet();
-    const int group = threadIdx.x / 128;
-    for (int p = 0; p < a.count; p++) {
-        const StepOp& op = *reinterpret_cast<const StepOp*>(shared + Shape::kOps + p % 2 * sizeof(StepOp));
-        fetchOp(p + 1);
-        if (op.kind == kStepProduct) {
-            multiply<N, Stages>(op.product, base, full, empty, ring);
-            // Activations come when the operations before this one are over; who has nothing to multiply has not waited for them yet.
-            if (threadIdx.x == 0) waitForPhase(a.arrived, p);
-        } else {
-            if (threadIdx.x == 0) waitForPhase(a.arrived, p);
+    for (bool odd = false;; odd = !odd) {
+        const StepOp& op = *reinterpret_cast<const StepOp*>(shared + Shape::kOps + odd * sizeof(StepOp));
+        fetchOp(op.index + 1);
+        auto open = [&]() {
+            if (threadIdx.x == 0) waitForPhase(a.arrived, op.index);
             consumersMeet();
-            if (op.kind == kStepResidual) {
-                residual<N>(op.residual, reinterpret_cast<float*>(shared + Shape::kScratch), reinterpret_cast<float*>(shared + Shape::kSums));
-            } else if (op.kind == kStepRotate) {
-                rotate<N>(op.rotate);
-            } else if (op.kind == kStepAttend) {
-                const AttendArgs& args = op.attend.args;
-                for (int unit = blockIdx.x + group * gridDim.x; unit < op.attend.tiles * args.heads; unit += 2 * gridDim.x)
-                    attendTile(args, args.tiles[unit / args.heads], unit % args.heads, base + Shape::kScratch + group * kStepKeysValues, group);
-            } else if (op.kind == kStepMerge) {
-                const AttendMergeArgs& args = op.merge.args;
-                for (int unit = blockIdx.x + warp * gridDim.x; unit < op.merge.merges * args.heads; unit += gridDim.x * (kStepConsumers / 32))
-                    mergeRow(args, args.merges[unit / args.heads], unit % args.heads, lane);
-            } else if (op.kind == kStepSilu) {
-                silu<N>(op.silu);
-            } else if (op.kind == kStepEmbed) {
-                embed(op.embed.args, op.embed.rows);
-            } else {
-                storeSums<N>(op.store);
-            }
-            proxyFence();
-        }
+        };
+        if (op.kind == kStepProduct) multiply<N, Stages>(op.product, ring);
+        else if (op.kind == kStepAttend) attendTiles<N, Stages>(op.attend, ring, open);
+        else if (op.kind == kStepResidual) residual<N>(op.residual, open);
+        else if (op.kind == kStepRotate) rotate<N>(op.rotate, open);
+        else if (op.kind == kStepMerge) merge(op.merge, open);
+        else if (op.kind == kStepSilu) silu<N>(op.silu, open);
+        else if (op.kind == kStepEmbed) embed(op.embed.args, op.embed.rows, open);
+        else storeSums<N>(op.store, open);
+        // What the copy engine of others reads next.
+        if (op.kind != kStepProduct) proxyFence();
         copyWait<0>();
         consumersMeet();
         if (threadIdx.x == 0) {
@@ -503,6 +608,7 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
             // Everyone has arrived for the last time, so nobody waits any more.
             if (before == static_cast<int>(gridDim.x) * a.count - 1) *a.arrived = 0;
         }
+        if (op.index + 1 == a.count) break;
     }
 }
 #endif
@@ -518,7 +624,7 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
 #else
 #define STEP_BODY(N, Stages)
 #endif
-STEP(8, 4)
-STEP(64, 4)
+STEP(8, 6)
+STEP(64, 5)
 #undef STEP
 #undef STEP_BODY

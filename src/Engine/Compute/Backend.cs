@@ -25,6 +25,9 @@ public abstract partial class Backend : IDisposable
     /// <summary>Makes a weight that lies in host memory (a mapped file) usable here; the CPU looks at it in place.</summary>
     public abstract Tensor Import(Tensor hostWeight);
 
+    /// <summary>Weights of the same rows that are used together: the same ones or, where one large product beats several small ones, copies that follow each other in memory.</summary>
+    public virtual Tensor[] Join(params Tensor[] weights) => weights;
+
     /// <summary>Copies host values into <paramref name="destination"/>, in order with the operations.</summary>
     public abstract void Upload<T>(ReadOnlySpan<T> source, View<T> destination)
         where T : unmanaged;

@@ -90,6 +90,25 @@ internal sealed class CudaTests
         }
     }
 
+    // Without A·x as a result it is part of a program of few rows.
+    [TestCase(3, 384, 1, 3, 4)]
+    [TestCase(8, 3584, 4, 7, 4)]
+    [TestCase(33, 896, 2, 7, 7)]
+    [TestCase(64, 384, 2, 2, 0)]
+    public void Queries_keys_and_values_of_few_rows_equal_the_oracle(int rows, int hidden, int heads, int perHead, int rank)
+    {
+        var c = new QkvCase(rows, hidden, heads, perHead, 128, rank, 0f, ElementType.BFloat16, 4);
+        var operands = c.On(_device) with { LowRank = default };
+        operands.Forward(_device);
+        var (q, k, v, _) = c.Oracle(Reference.Widen(Matrix.Rounded(c.X, ElementType.BFloat16)), [.. c.Factors.Select(Reference.Widen)]);
+        var kv = Reference.Widen(c.InSlots([.. k.Select(x => (float)x)], [.. v.Select(x => (float)x)], [.. Enumerable.Range(0, rows)]));
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(Reference.RelativeError(_device.Get(operands.Q), q), Is.LessThan(Bound), "q");
+            Assert.That(Reference.RelativeError(_device.Get(operands.Kv.Data), kv), Is.LessThan(Bound), "k, v and untouched slots");
+        }
+    }
+
     [TestCase(5, 384, 1536, FeedForwardKind.GatedSilu)]
     [TestCase(100, 256, 512, FeedForwardKind.GatedSilu)]
     [TestCase(33, 160, 640, FeedForwardKind.QuickGelu)]

@@ -38,7 +38,7 @@ internal sealed class AttentionPlanner
     /// <summary>Plans a work list.</summary>
     /// <param name="items">The pieces.</param>
     /// <param name="perHead">Query heads that read one key-value head.</param>
-    /// <param name="wideRows">Packed query rows of a tile that goes through all its keys.</param>
+    /// <param name="wideRows">Packed query rows of a tile that goes through all its keys; 0 if every item is to be a tile.</param>
     public void Plan(ReadOnlySpan<AttentionItem> items, int perHead, int wideRows)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(perHead, TileRows);
@@ -54,7 +54,7 @@ internal sealed class AttentionPlanner
             rows += item.Rows;
         }
 
-        if (rows > 2 * items.Length)
+        if (wideRows > 0 && rows > 2 * items.Length)
         {
             PlanByRow(items, wideRows / perHead);
 

@@ -20,25 +20,23 @@ public sealed unsafe partial class CudaBackend
         };
         var heads = q.Columns / kv.HeadDim;
         var few = kv.HeadDim == 128 && _program.Takes(q.Rows);
-        var plan = Plan(work, heads / kv.Heads, few ? AttentionPlanner.TileRows : wide?.Rows ?? AttentionPlanner.TileRows);
+        var plan = Plan(work, heads / kv.Heads, few ? 0 : wide?.Rows ?? AttentionPlanner.TileRows);
         var (partialO, partialSum) = plan.Slots == 0
             ? (0, 0)
             : (Borrow(Scratch.PartialO, (long)plan.Slots * q.Columns * sizeof(float)), Borrow(Scratch.PartialLogSumExp, (long)plan.Slots * heads * sizeof(float)));
-        var args = new AttendArgs(
-            q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, heads / kv.Heads, 1 / MathF.Sqrt(kv.HeadDim));
+        var (perHead, scale) = (heads / kv.Heads, 1 / MathF.Sqrt(kv.HeadDim));
         var merge = new AttendMergeArgs(plan.Merges, plan.Parts, partialO, partialSum, o.Address, logSumExp.Address, heads, kv.HeadDim);
         if (few)
         {
             _program.Begin(q.Rows);
-            _program.Add(StepKind.Attend).Attend = new AttendOp(args, plan.TileCount);
-            if (plan.MergeCount > 0)
-            {
-                _program.Add(StepKind.Merge).Merge = new MergeOp(merge, plan.MergeCount);
-            }
-
+            var map = _program.Map(kv.Data.Address, checked((int)(kv.Data.Length / kv.HeadDim)), kv.HeadDim, KvLayer.BlockSize);
+            _program.Add(StepKind.Attend).Attend = new AttendOp(map, q.Address, plan.Tiles, partialO, partialSum, plan.TileCount, kv.Heads, perHead, scale);
+            _program.Add(StepKind.Merge).Merge = new MergeOp(merge, plan.MergeCount);
             return;
         }
 
+        var args = new AttendArgs(
+            q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, perHead, scale);
         if (wide is not null && plan.Slots == 0)
         {
             wide.Kernel.Launch(Stream, args, plan.TileCount, kv.Heads, wide.Threads);
@@ -54,14 +52,22 @@ public sealed unsafe partial class CudaBackend
         }
     }
 
-    // A work list is planned when its first layer is computed; the others go by the same plan.
+    // A work list is planned when its first layer is computed; the others go by the same plan. No wide rows: for programs, everything in parts.
     private AttentionPlan Plan(AttentionWork work, int perHead, int wideRows)
     {
         var plan = _plans.GetValue(work, _ => new AttentionPlan());
         if ((plan.Version, plan.PerHead, plan.WideRows) != (work.Version, perHead, wideRows))
         {
+            if (plan.UsedIn == _program.Runs)
+            {
+                // What has been gathered goes by the old plan.
+                _program.Run();
+            }
+
             plan.Make(this, work, perHead, wideRows);
         }
+
+        plan.UsedIn = _program.Runs;
 
         return plan;
     }
@@ -70,6 +76,7 @@ public sealed unsafe partial class CudaBackend
     private sealed class AttentionPlan
     {
         private readonly AttentionPlanner _planner = new();
+        private readonly List<StepTile> _stepTiles = [];
         private int[] _host = [];
         private Storage? _storage;
 
@@ -78,6 +85,9 @@ public sealed unsafe partial class CudaBackend
         public int PerHead { get; private set; }
 
         public int WideRows { get; private set; }
+
+        /// <summary>The program that last went by it.</summary>
+        public int UsedIn { get; set; } = -1;
 
         public nint Tiles { get; private set; }
 
@@ -96,8 +106,18 @@ public sealed unsafe partial class CudaBackend
         public void Make(CudaBackend backend, AttentionWork work, int perHead, int wideRows)
         {
             _planner.Plan(work.HostItems, perHead, wideRows);
-            var lengths = (Ints<AttendTile>(_planner.Tiles), Ints<AttendRun>(_planner.Runs), Ints<AttendMerge>(_planner.Merges), _planner.Parts.Count);
-            var total = lengths.Item1 + lengths.Item2 + lengths.Item3 + lengths.Item4;
+            _stepTiles.Clear();
+            if (wideRows == 0)
+            {
+                foreach (var tile in _planner.Tiles)
+                {
+                    var (firstBlock, keys, limit, step) = _planner.Runs[tile.FirstRun];
+                    var blocks = work.HostBlocks.Slice(firstBlock, (keys + KvLayer.BlockSize - 1) / KvLayer.BlockSize);
+                    _stepTiles.Add(new StepTile(tile.Row, tile.Rows, tile.Slot, keys, limit, step, blocks[0], blocks[^1]));
+                }
+            }
+
+            var total = (wideRows == 0 ? Ints<StepTile>(_stepTiles) : Ints<AttendTile>(_planner.Tiles) + Ints<AttendRun>(_planner.Runs)) + Ints<AttendMerge>(_planner.Merges) + _planner.Parts.Count;
             if (_storage is null || _storage.Bytes < (long)total * sizeof(int))
             {
                 _storage?.Dispose();
@@ -106,12 +126,11 @@ public sealed unsafe partial class CudaBackend
             }
 
             var at = 0;
-            Tiles = Add(_planner.Tiles);
-            Runs = Add(_planner.Runs);
+            Tiles = wideRows == 0 ? Add(_stepTiles) : Add(_planner.Tiles);
+            Runs = wideRows == 0 ? 0 : Add(_planner.Runs);
             Merges = Add(_planner.Merges);
             Parts = Add(_planner.Parts);
 
-            // Nothing gathered so far goes by an older plan of this list: setting it anew has run that.
             fixed (int* from = _host)
             {
                 backend._stream.Upload((nint)from, _storage.Address, (long)total * sizeof(int));

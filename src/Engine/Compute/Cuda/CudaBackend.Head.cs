@@ -51,8 +51,8 @@ public sealed unsafe partial class CudaBackend
         if (IsPlain(head.Norm) && vocabulary % 4 == 0 && _program.Takes(count, x.Columns))
         {
             _program.Begin(count);
-            _program.Normalize(x.Address, x.Columns, head.Norm, normed, count, new ResidualOp { Gather = rows, GatherStride = rowBytes });
-            var sums = _program.Multiply(normed, count, x.Columns, head.Weight);
+            var norm = _program.Normalize(x.Address, x.Columns, head.Norm, normed, count, new ResidualOp { Gather = rows, GatherStride = rowBytes });
+            var sums = _program.Multiply(normed, count, x.Columns, norm, head.Weight);
             _program.Add(StepKind.Store).Store = new StoreOp(sums, logits, vocabulary, count, vocabulary);
         }
         else

@@ -41,21 +41,21 @@ public sealed unsafe partial class CudaBackend
         var count = x.Rows;
         var rank = adapter?.Rank ?? 0;
         var normed = Borrow(Scratch.Normed, x.Length * sizeof(ushort));
-        var low = rank == 0 ? 0 : lowRank.IsEmpty ? Borrow(Scratch.LowRank, (long)count * 2 * rank * sizeof(float)) : lowRank.Address;
         var (queries, keys) = (weights.Query.Outputs, weights.Key.Outputs);
         var (tables, perHead) = (Tables(rotary), queries / keys);
         var (queryA, valueA, queryB, valueB) = (Address(adapter?.Query.A ?? default), Address(adapter?.Value.A ?? default), Address(adapter?.Query.B ?? default), Address(adapter?.Value.B ?? default));
-        if (kv.HeadDim == 128 && IsPlain(weights.Norm) && _program.Takes(count, x.Columns))
+        if (kv.HeadDim == 128 && lowRank.IsEmpty && IsPlain(weights.Norm) && _program.Takes(count, x.Columns))
         {
             _program.Begin(count);
-            _program.Normalize(x.Address, x.Columns, weights.Norm, normed, count, new ResidualOp { Rows = rows.Address, QueryA = queryA, ValueA = valueA, LowRank = low, Rank = rank });
-            var sums = _program.Multiply(normed, count, x.Columns, weights.Query.Weight, weights.Key.Weight, weights.Value.Weight);
+            var norm = _program.Normalize(x.Address, x.Columns, weights.Norm, normed, count, new ResidualOp { Rows = rows.Address, QueryA = queryA, ValueA = valueA, Rank = rank });
+            var sums = _program.Multiply(normed, count, x.Columns, norm, weights.Query.Weight, weights.Key.Weight, weights.Value.Weight);
             _program.Add(StepKind.Rotate).Rotate = new RotateOp(
                 sums, Address(weights.Query.Bias), Address(weights.Key.Bias), Address(weights.Value.Bias), q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address,
-                low, queryB, valueB, count, kv.Heads, perHead, rank);
+                queryB, valueB, count, kv.Heads, perHead, rank);
             return;
         }
 
+        var low = rank == 0 ? 0 : lowRank.IsEmpty ? Borrow(Scratch.LowRank, (long)count * 2 * rank * sizeof(float)) : lowRank.Address;
         Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = queryA, ValueA = valueA, LowRank = low, Rank = rank }, count);
         var width = queries + (2 * keys);
         var qkv = Borrow(Scratch.Qkv, (long)count * width * sizeof(ushort));
@@ -93,7 +93,7 @@ public sealed unsafe partial class CudaBackend
         if (weights.Bias.IsEmpty && y.Columns % 4 == 0 && _program.Takes(o.Rows, o.Columns))
         {
             _program.Begin(o.Rows);
-            _program.AddTo(x.Address, _program.Multiply(o.Address, o.Rows, o.Columns, weights.Weight), y.Address, y.Rows, y.Columns);
+            _program.AddTo(x.Address, _program.Multiply(o.Address, o.Rows, o.Columns, default, weights.Weight), y.Address, y.Rows, y.Columns);
             return;
         }
 
@@ -109,10 +109,10 @@ public sealed unsafe partial class CudaBackend
         {
             var (normed, h) = (Borrow(Scratch.Normed, x.Length * sizeof(ushort)), Borrow(Scratch.Activated, (long)x.Rows * inner * sizeof(ushort)));
             _program.Begin(x.Rows);
-            _program.Normalize(x.Address, x.Columns, weights.Norm, normed, x.Rows, default);
-            var sums = _program.Multiply(normed, x.Rows, x.Columns, gate.Weight, weights.Up.Weight);
+            var norm = _program.Normalize(x.Address, x.Columns, weights.Norm, normed, x.Rows, default);
+            var sums = _program.Multiply(normed, x.Rows, x.Columns, norm, gate.Weight, weights.Up.Weight);
             _program.Add(StepKind.Silu).Silu = new SiluOp(sums, h, x.Rows, inner);
-            _program.AddTo(x.Address, _program.Multiply(h, x.Rows, inner, weights.Down.Weight), y.Address, y.Rows, y.Columns);
+            _program.AddTo(x.Address, _program.Multiply(h, x.Rows, inner, default, weights.Down.Weight), y.Address, y.Rows, y.Columns);
             return;
         }
 
@@ -160,7 +160,7 @@ public sealed unsafe partial class CudaBackend
         rows, 1, NormThreads(x.Columns));
 
     // What programs of few rows know of norms.
-    private static bool IsPlain(Norm norm) => norm.Kind == NormKind.RootMeanSquare && norm.Bias.IsEmpty && norm.Weight.Columns is <= 16384 and var columns && columns % 4 == 0;
+    private static bool IsPlain(Norm norm) => norm.Kind == NormKind.RootMeanSquare && norm.Bias.IsEmpty && norm.Weight.Columns % 4 == 0;
 
     // A thread has eight columns, where that does not take too many threads.
     private static int NormThreads(int columns) => Math.Clamp((columns / 8 + 31) / 32 * 32, 32, 512);

@@ -114,6 +114,23 @@ public sealed unsafe partial class CudaBackend : Backend
     }
 
     /// <inheritdoc/>
+    public override Tensor[] Join(params Tensor[] weights)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        var storage = CreateStorage(weights.Sum(weight => weight.Length * weight.ElementBytes), "the model's weights");
+        var joined = new Tensor[weights.Length];
+        long offset = 0;
+        for (var i = 0; i < weights.Length; i++)
+        {
+            joined[i] = weights[i] with { Storage = storage, Offset = offset };
+            Copy(weights[i], joined[i]);
+            offset += weights[i].Length * weights[i].ElementBytes;
+        }
+
+        return joined;
+    }
+
+    /// <inheritdoc/>
     public override void Upload<T>(ReadOnlySpan<T> source, View<T> destination)
     {
         _context.MakeCurrent();

@@ -39,19 +39,19 @@ internal record struct HeadArgs(
     int Vocabulary, int Splits, int OptionCount, int Reserved = 0);
 internal record struct ReadArgs(nint From, nint Sink, long Count);
 
-internal record struct Sums(nint Partials, nint TileSegment);
+internal record struct Sums(nint Partials, nint TileSegment, nint Stats, int StatTiles, int StatWidth, float InverseColumns, float Epsilon);
 
 internal record struct ProductOp(nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, nint Partials, int SecondTile, int ThirdTile, int Depth, int Rows);
 
 internal record struct ResidualOp(
-    Sums Sums, nint X, nint Weight, nint Result, nint Y, nint Gather, nint Rows, nint QueryA, nint ValueA, nint LowRank,
-    int Count, int Columns, int GatherStride, int Rank, float Epsilon, int Reserved = 0);
+    Sums Sums, nint X, nint Weight, nint Result, nint Y, nint Stats, nint Gather, nint Rows, nint QueryA, nint ValueA, int Count, int Columns, int GatherStride, int Rank);
 
 internal record struct RotateOp(
-    Sums Sums, nint QueryBias, nint KeyBias, nint ValueBias, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint LowRank, nint QueryB, nint ValueB,
-    int Count, int Heads, int PerHead, int Rank);
+    Sums Sums, nint QueryBias, nint KeyBias, nint ValueBias, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint QueryB, nint ValueB, int Count, int Heads, int PerHead, int Rank);
 
-internal record struct AttendOp(AttendArgs Args, int Tiles, int Reserved = 0);
+internal record struct StepTile(int Row, int Rows, int Slot, int Keys, int Limit, int Step, int Block0, int Block1);
+
+internal record struct AttendOp(nint Kv, nint Q, nint Tiles, nint PartialO, nint PartialLogSumExp, int Count, int Heads, int PerHead, float Scale);
 
 internal record struct MergeOp(AttendMergeArgs Args, int Merges, int Reserved = 0);
 
@@ -78,6 +78,9 @@ internal struct StepOp
 {
     [FieldOffset(0)]
     public StepKind Kind;
+
+    [FieldOffset(4)]
+    public int Index;
 
     [FieldOffset(8)]
     public ProductOp Product;
@@ -119,10 +122,8 @@ internal sealed record StepKernel(CudaKernel Kernel, int Rows)
 
     public const int Depth = 64;
 
-    private const int Stages = 4;
-
-    // Stages of weights and activations, keys and values of two warpgroups, barriers, two operations, sums of eight warps, and room to start on a multiple of 1,024.
-    public static int SharedBytes(int rows) => (Stages * (Tile + rows) * Depth * sizeof(ushort)) + (2 * 2 * 64 * 128 * sizeof(ushort)) + (Stages * 16) + (2 * Unsafe.SizeOf<StepOp>()) + (8 * 8 * sizeof(float)) + 1024;
+    // Stages of weights and activations; of each four barriers and what it holds; the last operation known to be open, two operations, and room to start on a multiple of 1,024.
+    public static int SharedBytes(int rows, int stages) => (stages * (((Tile + rows) * Depth * sizeof(ushort)) + 32 + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + 1024;
 }
 
 /// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>
@@ -141,15 +142,15 @@ internal sealed class Kernels : IDisposable
 {
     private static readonly string Path = System.IO.Path.Combine(AppContext.BaseDirectory, "lriad.fatbin");
 
-    private static readonly int[] StepRows = [8, 64];
+    private static readonly (int Rows, int Stages)[] StepShapes = [(8, 6), (64, 5)];
 
     private static readonly int[] Sizes =
     [
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
-        Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
-        AttendWideKernel.SharedBytes(128, 192), AttendWideKernel.SharedBytes(80, 128), .. StepRows.Select(StepKernel.SharedBytes),
+        Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
+        AttendWideKernel.SharedBytes(128, 192), AttendWideKernel.SharedBytes(80, 128), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
     ];
 
     // Machine code for Hopper runs there alone: older and later GPUs get what was made for Ampere, where these kernels are empty and none waits for the one in front.
@@ -183,7 +184,7 @@ internal sealed class Kernels : IDisposable
         HeadParts = Kernel("lriad_head_parts");
         HeadFinish = Kernel("lriad_head_finish");
         Read = _module.Kernel("lriad_read");
-        Steps = context.ComputeCapability == Hopper ? [.. StepRows.Select(rows => new StepKernel(Kernel($"lriad_step_{rows}", StepKernel.SharedBytes(rows)), rows))] : [];
+        Steps = context.ComputeCapability == Hopper ? [.. StepShapes.Select(shape => new StepKernel(Kernel($"lriad_step_{shape.Rows}", StepKernel.SharedBytes(shape.Rows, shape.Stages)), shape.Rows))] : [];
 
         // Elsewhere a kernel starts when the one in front has finished.
         CudaKernel Kernel(string name, int sharedBytes = 0) => _module.Kernel(name, sharedBytes, startsEarly: context.ComputeCapability == Hopper);

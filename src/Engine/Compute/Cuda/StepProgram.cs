@@ -22,6 +22,7 @@ internal sealed unsafe class StepProgram
     private StepOp[] _uploaded = [];
     private Storage? _device;
     private Storage? _partials;
+    private Storage? _stats;
     private StepKernel? _kernel;
     private Pending? _pending;
     private int _count;
@@ -43,6 +44,9 @@ internal sealed unsafe class StepProgram
 
     /// <summary>Whether there is anything to run.</summary>
     public bool IsEmpty => _count == 0 && _pending is null;
+
+    /// <summary>Programs run so far: tells whether something that was gathered earlier has been run by now.</summary>
+    public int Runs { get; private set; }
 
     /// <summary>Whether products of these sizes can be part of a program.</summary>
     public bool Takes(int rows, params ReadOnlySpan<int> inputs)
@@ -75,7 +79,12 @@ internal sealed unsafe class StepProgram
     }
 
     /// <summary>x·Wᵀ for up to three matrices W, left as partial sums for the operation behind it.</summary>
-    public Sums Multiply(nint x, int rows, int inputs, params ReadOnlySpan<Tensor> weights)
+    /// <param name="x">[rows, inputs].</param>
+    /// <param name="rows">Rows of x.</param>
+    /// <param name="inputs">Columns of x.</param>
+    /// <param name="norm">What <see cref="Normalize"/> said of x, if x comes from there.</param>
+    /// <param name="weights">[outputs, inputs] each.</param>
+    public Sums Multiply(nint x, int rows, int inputs, Sums norm, params ReadOnlySpan<Tensor> weights)
     {
         Settle();
         var depth = inputs / StepKernel.Depth;
@@ -90,10 +99,10 @@ internal sealed unsafe class StepProgram
         }
 
         var cut = CutOf(tiles, depth);
-        var partials = Partials((long)cut.Segments * _kernel!.Rows * StepKernel.Tile * sizeof(float));
+        var partials = Grow(ref _partials, (long)cut.Segments * _kernel!.Rows * StepKernel.Tile * sizeof(float), "partial sums of products");
         Add(StepKind.Product).Product = new ProductOp(
             maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.Rows), cut.FirstPiece, cut.FirstSegment, partials, firstTiles[1], firstTiles[2], depth, rows);
-        return new Sums(partials, cut.TileSegment);
+        return norm with { Partials = partials, TileSegment = cut.TileSegment };
     }
 
     /// <summary>y = x + sums; if a norm of y comes next, as a part of it.</summary>
@@ -103,8 +112,11 @@ internal sealed unsafe class StepProgram
         _pending = new Pending(sums, x, y, rows, columns);
     }
 
-    /// <summary>y = norm(x) of the rows themselves or of those that <paramref name="extra"/> gathers; it also carries the low-rank half of an adapter.</summary>
-    public void Normalize(nint x, int columns, Norm norm, nint y, int rows, ResidualOp extra)
+    /// <summary>
+    /// y = x · weight of the rows themselves or of those that <paramref name="extra"/> gathers; it also carries the low-rank half of an adapter. The rest of the norm is a
+    /// factor of what y is multiplied to, which comes back.
+    /// </summary>
+    public Sums Normalize(nint x, int columns, Norm norm, nint y, int rows, ResidualOp extra)
     {
         var pending = extra.Gather == 0 && _pending is { } waiting && (waiting.Y, waiting.Rows, waiting.Columns) == (x, rows, columns) ? _pending : null;
         if (pending is null)
@@ -112,6 +124,8 @@ internal sealed unsafe class StepProgram
             Settle();
         }
 
+        var (tiles, width) = ((columns + StepKernel.Tile - 1) / StepKernel.Tile, 1 + (2 * extra.Rank));
+        var stats = Grow(ref _stats, (long)rows * tiles * width * sizeof(float), "norms");
         _pending = null;
         Add(StepKind.Residual).Residual = extra with
         {
@@ -120,10 +134,11 @@ internal sealed unsafe class StepProgram
             Result = pending?.Y ?? 0,
             Weight = norm.Weight.Address,
             Y = y,
+            Stats = stats,
             Count = rows,
             Columns = columns,
-            Epsilon = norm.Epsilon,
         };
+        return new Sums { Stats = stats, StatTiles = tiles, StatWidth = width, InverseColumns = 1f / columns, Epsilon = norm.Epsilon };
     }
 
     /// <summary>Adds an operation, to be filled in.</summary>
@@ -136,7 +151,7 @@ internal sealed unsafe class StepProgram
         }
 
         ref var op = ref _ops[_count++];
-        op = new StepOp { Kind = kind };
+        op = new StepOp { Kind = kind, Index = _count - 1 };
         return ref op;
     }
 
@@ -144,6 +159,11 @@ internal sealed unsafe class StepProgram
     public void Run()
     {
         Settle();
+        RunOps();
+    }
+
+    private void RunOps()
+    {
         if (_count == 0)
         {
             return;
@@ -171,6 +191,7 @@ internal sealed unsafe class StepProgram
 
         var count = _count;
         _count = 0;
+        Runs++;
         _kernel!.Kernel.Launch(_context.Stream, new StepArgs(_device.Address, _arrived!.Address, count), _context.Multiprocessors, 1, StepKernel.Threads);
     }
 
@@ -179,6 +200,7 @@ internal sealed unsafe class StepProgram
     {
         _device?.Dispose();
         _partials?.Dispose();
+        _stats?.Dispose();
         _kept.ForEach(storage => storage.Dispose());
     }
 
@@ -191,24 +213,27 @@ internal sealed unsafe class StepProgram
         }
     }
 
-    // One for all products: the sums of one are used up before the next begins.
-    private nint Partials(long bytes)
+    // One buffer for all: what one operation leaves is used up before the next of its kind begins.
+    private nint Grow(ref Storage? storage, long bytes, string purpose)
     {
-        if (_partials is null || _partials.Bytes < bytes)
+        if (storage is null || storage.Bytes < bytes)
         {
-            Run();
-            _partials?.Dispose();
-            _partials = null;
-            _partials = _create(bytes, "partial sums of products");
+            var waiting = _pending;
+            _pending = null;
+            RunOps();
+            _pending = waiting;
+            storage?.Dispose();
+            storage = null;
+            storage = _create(bytes, purpose);
         }
 
-        return _partials.Address;
+        return storage.Address;
     }
 
     private void Keep(Storage storage) => _kept.Add(storage);
 
-    // The copy engine reads its maps from device memory.
-    private nint Map(nint address, int rows, int columns, int boxRows)
+    /// <summary>What the copy engine has to know of a matrix; it reads that from device memory.</summary>
+    public nint Map(nint address, int rows, int columns, int boxRows)
     {
         if (!_maps.TryGetValue((address, rows, columns, boxRows), out var place))
         {
