@@ -251,11 +251,11 @@ def ops(contest):
     operation(contest, "head + log-prob, 256 rows", log_prob, head, (random(256, HIDDEN), torch.randint(VOCABULARY, (256, 1), device="cuda")))
 
 
-def make_model():
-    text = dict(hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, intermediate_size=INTERMEDIATE,
+def make_model(layers=LAYERS, depth=32):
+    text = dict(hidden_size=HIDDEN, num_hidden_layers=layers, num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, intermediate_size=INTERMEDIATE,
                 vocab_size=VOCABULARY, rms_norm_eps=1e-6, tie_word_embeddings=False, max_position_embeddings=32768,
                 rope_parameters=dict(rope_type="default", mrope_section=[16, 24, 24], rope_theta=1e6))
-    vision = dict(depth=32, embed_dim=VISION, hidden_size=HIDDEN, num_heads=VISION_HEADS, mlp_ratio=4, patch_size=14)
+    vision = dict(depth=depth, embed_dim=VISION, hidden_size=HIDDEN, num_heads=VISION_HEADS, mlp_ratio=4, patch_size=14)
     config = Qwen2VLConfig(text_config=text, vision_config=vision, image_token_id=151655, vision_start_token_id=151652, vision_end_token_id=151653,
                            tie_word_embeddings=False)
     torch.set_default_dtype(torch.bfloat16)

@@ -119,8 +119,14 @@ public sealed partial class Benchmark : IDisposable
     {
         var (byBytes, byFlops) = (bytes / Ceilings.ReadBytesPerSecond * 1e3, flops / Ceilings.FlopsPerSecond * 1e3);
         return byBytes > byFlops
-            ? new BenchRow(name, milliseconds, byBytes, string.Create(CultureInfo.InvariantCulture, $"{bytes / 1e9:F2} GB"))
-            : new BenchRow(name, milliseconds, byFlops, string.Create(CultureInfo.InvariantCulture, $"{flops / 1e12:F2} TFLOP"));
+            ? new BenchRow(name, milliseconds, byBytes, Amount(bytes, "B"))
+            : new BenchRow(name, milliseconds, byFlops, Amount(flops, "FLOP"));
+    }
+
+    private static string Amount(double value, string unit)
+    {
+        var (scale, prefix) = value switch { >= 1e12 => (1e12, "T"), >= 1e9 => (1e9, "G"), _ => (1e6, "M") };
+        return string.Create(CultureInfo.InvariantCulture, $"{value / scale:F2} {prefix}{unit}");
     }
 
     // Many in a row: one alone would be lost in the time it takes to start. Each is told its number, so that it can go over weights that are not in the L2 yet; and
