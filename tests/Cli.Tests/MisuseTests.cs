@@ -32,6 +32,8 @@ internal sealed class MisuseTests
     [TestCase("tokenize --tokenizer README.md", "README.md")]
     [TestCase("data stats --data no/such/folder", "no/such/folder")]
     [TestCase("data stats --data samples/parts-visa --layout spiral", "--layout")]
+    [TestCase("bench spiral", "spiral")]
+    [TestCase("bench --json no/such/folder/rows.json", "--json")]
     public void IsToldWhatIsWrong(string arguments, string culprit)
     {
         var outcome = Cli.Run([.. arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries)]);
@@ -46,6 +48,7 @@ internal sealed class MisuseTests
     }
 
     [TestCase("bench")]
+    [TestCase("bench ops --json bench.json")]
     [TestCase("eval --model samples/tiny-qwen2-vl --data samples/parts-visa --out X --device cuda")]
     public void AMachineWithoutAGpuIsToldSo(string arguments)
     {

@@ -7,20 +7,8 @@ using LrIad.Engine.Model;
 
 namespace LrIad.Engine.Bench;
 
-/// <summary>A measured time beside the least that the GPU's own ceilings allow.</summary>
-/// <param name="Name">What was measured.</param>
-/// <param name="Milliseconds">Median.</param>
-/// <param name="Floor">Milliseconds that the bytes or the operations take at the ceiling measured in the same run.</param>
-/// <param name="Bound">Which of the two, and how much.</param>
-public sealed record BenchRow(string Name, double Milliseconds, double Floor, string Bound);
-
-/// <summary>What the GPU can do at best, measured.</summary>
-/// <param name="ReadBytesPerSecond">Reading device memory.</param>
-/// <param name="FlopsPerSecond">A product of 8192 × 8192 × 8192 in bfloat16.</param>
-public sealed record Ceilings(double ReadBytesPerSecond, double FlopsPerSecond);
-
 /// <summary>Measures the engine on the GPU with weights that mean nothing: through the seam, as inspection and rollout use it.</summary>
-public sealed class Benchmark : IDisposable
+public sealed partial class Benchmark : IDisposable
 {
     /// <summary>Patches of the image that is measured: 44 × 46, 506 tokens.</summary>
     private const int GridH = 44;
@@ -31,6 +19,7 @@ public sealed class Benchmark : IDisposable
     private const int GroupSize = 8;
     private const int Repeats = 15;
     private const int InARow = 10;
+    private const int OperationsBefore = 8;
 
     private readonly CudaBackend _backend;
     private readonly QwenModel _model;
@@ -59,39 +48,6 @@ public sealed class Benchmark : IDisposable
     private long HeadWeights => (long)Text.Vocabulary * Text.Hidden;
 
     private long KvBytes => (long)Text.Layers * 2 * Text.KeyValueHeads * Text.HeadDim * sizeof(ushort);
-
-    /// <summary>One product of the decoder with few rows: its weights are read once.</summary>
-    public BenchRow Linear(int rows)
-    {
-        using var arena = _backend.CreateArena("benchmark");
-        var layers = _model.Layers;
-        var (x, y) = (Normal(arena, rows, Text.Hidden), arena.Allocate(ElementType.BFloat16, rows, Text.Intermediate));
-        var i = 0;
-        var time = OnDevice(() => _backend.ProjectOut(x, layers[i++ % layers.Count].FeedForward.Up, y, y), reset: () => _backend.Clear(y));
-        return Row($"linear {Text.Hidden} → {Text.Intermediate}, {rows} rows", time, (long)Text.Hidden * Text.Intermediate * sizeof(ushort), 2L * rows * Text.Hidden * Text.Intermediate);
-    }
-
-    /// <summary>Causal attention over whole sequences.</summary>
-    public BenchRow Attention(int sequences, int length)
-    {
-        using var arena = _backend.CreateArena("benchmark");
-        var cache = new KvCache(_backend, arena, ElementType.BFloat16, 1, Text.KeyValueHeads, Text.HeadDim, sequences * KvCache.BlocksFor(length));
-        Fill(cache.Layers[0].Data);
-        var batch = new PackedBatch();
-        for (var s = 0; s < sequences; s++)
-        {
-            AddText(batch, cache.NewSegment(), length, s);
-        }
-
-        var columns = Text.Heads * Text.HeadDim;
-        var (q, o) = (Normal(arena, batch.Count, columns), arena.Allocate(ElementType.BFloat16, batch.Count, columns));
-        var logSumExp = arena.Allocate(ElementType.Float32, batch.Count, Text.Heads);
-        var work = new AttentionWork(_backend, arena);
-        work.Set(batch.Items.ToArray(), batch.Blocks.ToArray());
-        var time = OnDevice(() => _backend.Attend(q, cache.Layers[0], work, o, logSumExp));
-        var pairs = (long)sequences * length * (length + 1) / 2;
-        return Row($"attention, causal, {sequences} × {length}", time, 2 * q.Length * sizeof(ushort), 4 * pairs * columns);
-    }
 
     /// <summary>The vision encoder on one image.</summary>
     public BenchRow VisionEncoder()
@@ -163,20 +119,39 @@ public sealed class Benchmark : IDisposable
     {
         var (byBytes, byFlops) = (bytes / Ceilings.ReadBytesPerSecond * 1e3, flops / Ceilings.FlopsPerSecond * 1e3);
         return byBytes > byFlops
-            ? new BenchRow(name, milliseconds, byBytes, string.Create(CultureInfo.InvariantCulture, $"{bytes / 1e9:F2} GB"))
-            : new BenchRow(name, milliseconds, byFlops, string.Create(CultureInfo.InvariantCulture, $"{flops / 1e12:F2} TFLOP"));
+            ? new BenchRow(name, milliseconds, byBytes, Amount(bytes, "B"))
+            : new BenchRow(name, milliseconds, byFlops, Amount(flops, "FLOP"));
     }
 
-    // Many in a row: one alone would be lost in the time it takes to start.
-    private double OnDevice(Action action, Action? reset = null) => Median(
-        () => _backend.Measure(() =>
+    private static string Amount(double value, string unit)
+    {
+        var (scale, prefix) = value switch { >= 1e12 => (1e12, "T"), >= 1e9 => (1e9, "G"), _ => (1e6, "M") };
+        return string.Create(CultureInfo.InvariantCulture, $"{value / scale:F2} {prefix}{unit}");
+    }
+
+    // Many in a row: one alone would be lost in the time it takes to start. Each is told its number, so that it can go over weights that are not in the L2 yet; and
+    // the GPU has something else to do before, so that the host has asked for all of them when the clock starts.
+    private double OnDevice(Action<int> operation)
+    {
+        using var arena = _backend.CreateArena("benchmark");
+        var (x, y) = (Normal(arena, PromptTokens, Text.Hidden), arena.Allocate(ElementType.BFloat16, PromptTokens, Text.Hidden));
+        var turn = 0;
+        return Median(() =>
         {
-            for (var i = 0; i < InARow; i++)
+            for (var i = 0; i < OperationsBefore; i++)
             {
-                action();
+                _backend.FeedForward(x, _model.Layers[i].FeedForward, y, default);
             }
-        }) / InARow,
-        reset);
+
+            return _backend.Measure(() =>
+            {
+                for (var i = 0; i < InARow; i++)
+                {
+                    operation(turn++);
+                }
+            }) / InARow;
+        });
+    }
 
     private double OnHost(Action action) => Median(() =>
     {
@@ -187,7 +162,7 @@ public sealed class Benchmark : IDisposable
         return Stopwatch.GetElapsedTime(start).TotalMilliseconds;
     });
 
-    private static double Median(Func<double> measure, Action? reset = null)
+    private static double Median(Func<double> measure)
     {
         for (var i = 0; i < 3; i++)
         {
@@ -197,7 +172,6 @@ public sealed class Benchmark : IDisposable
         var times = new double[Repeats];
         for (var i = 0; i < times.Length; i++)
         {
-            reset?.Invoke();
             times[i] = measure();
         }
 
@@ -214,7 +188,6 @@ public sealed class Benchmark : IDisposable
         return tensor;
     }
 
-    // One random row of values, again and again.
     private void Fill(Tensor tensor)
     {
         var values = new float[tensor.Length];
@@ -237,107 +210,23 @@ public sealed class Benchmark : IDisposable
         batch.SeeCausal(first, length, segment, group);
         return batch.Count - 1;
     }
-
-    /// <summary>Groups of completions on their way, as the generator keeps them.</summary>
-    private sealed class Sequences : IDisposable
+    // The next token of every completion, each group's completions one after another.
+    private static void AddStep(PackedBatch batch, IReadOnlyList<KvSegment> prompts, IReadOnlyList<KvSegment> completions, ReadOnlySpan<int> tokens)
     {
-        private readonly Benchmark _owner;
-        private readonly int _groupSize;
-        private readonly Decoder _decoder;
-        private readonly KvCache _cache;
-        private readonly KvSegment[] _prompts;
-        private readonly List<KvSegment> _completions = [];
-        private readonly PackedBatch _batch = new();
-        private readonly SampleRow[] _rows;
-        private readonly View<SampleRow> _rowsView;
-        private readonly Compute.HeadResult _result;
-        private readonly int[] _tokens;
-        private Tensor _x;
-        private int _drawn;
-
-        public Sequences(Benchmark owner, int groups, int groupSize, int maxRows)
+        var groupSize = completions.Count / prompts.Count;
+        for (var row = 0; row < completions.Count; row++)
         {
-            (_owner, _groupSize) = (owner, groupSize);
-            var (backend, text) = (owner._backend, owner.Text);
-            Arena = backend.CreateArena("benchmark");
-            _decoder = new Decoder(owner._model, backend, maxRows);
-            var blocks = groups * (KvCache.BlocksFor(PromptTokens) + (groupSize * KvCache.BlocksFor(CompletionTokens + 32)));
-            _cache = new KvCache(backend, Arena, ElementType.BFloat16, text.Layers, text.KeyValueHeads, text.HeadDim, blocks);
-            _prompts = new KvSegment[groups];
-            var count = groups * groupSize;
-            _rows = new SampleRow[count];
-            _tokens = new int[count];
-            _rowsView = Arena.Allocate<SampleRow>(count);
-            _result = new Compute.HeadResult(Arena.Allocate<int>(count), Arena.Allocate<float>(count), Arena.Allocate<float>(count), default, default);
+            var position = PromptTokens + completions[row].Length;
+            batch.AddRow(completions[row], tokens[row], (position, position, position), adapter: false);
         }
 
-        public Arena Arena { get; }
-
-        /// <summary>Computes the prompts of some groups anew.</summary>
-        public void Prefill(int first, int count)
+        for (var group = 0; group < prompts.Count; group++)
         {
-            _batch.Clear();
-            for (var g = first; g < first + count; g++)
+            batch.See(group * groupSize, groupSize, prompts[group], group);
+            for (var row = group * groupSize; row < (group + 1) * groupSize; row++)
             {
-                _prompts[g]?.Dispose();
-                _prompts[g] = _cache.NewSegment();
-                _rows[g - first] = Sample(_owner.AddText(_batch, _prompts[g], PromptTokens, g - first), g);
-            }
-
-            _x = _decoder.Forward(_batch, _cache, default, null);
-            _drawn = count;
-        }
-
-        public void Fork()
-        {
-            foreach (var prompt in _prompts)
-            {
-                for (var i = 0; i < _groupSize; i++)
-                {
-                    _completions.Add(prompt.Fork());
-                }
+                batch.SeeCausal(row, 1, completions[row], group);
             }
         }
-
-        public void Step()
-        {
-            _batch.Clear();
-            for (var row = 0; row < _completions.Count; row++)
-            {
-                var position = PromptTokens + _completions[row].Length;
-                _batch.AddRow(_completions[row], _tokens[row], (position, position, position), adapter: false);
-                _rows[row] = Sample(row, row);
-            }
-
-            for (var group = 0; group < _prompts.Length; group++)
-            {
-                _batch.See(group * _groupSize, _groupSize, _prompts[group], group);
-                for (var row = group * _groupSize; row < (group + 1) * _groupSize; row++)
-                {
-                    _batch.SeeCausal(row, 1, _completions[row], group);
-                }
-            }
-
-            _x = _decoder.Forward(_batch, _cache, default, null);
-            _drawn = _completions.Count;
-            Draw();
-        }
-
-        public void Draw()
-        {
-            var rows = _rowsView.Slice(0, _drawn);
-            _owner._backend.Upload<SampleRow>(_rows.AsSpan(0, _drawn), rows);
-            var result = new Compute.HeadResult(_result.Token.Slice(0, _drawn), _result.LogProb.Slice(0, _drawn), _result.Entropy.Slice(0, _drawn), default, default);
-            _owner._backend.Sample(_x, _decoder.Head, rows, result);
-            _owner._backend.Download(result.Token, _tokens.AsSpan(0, _drawn));
-        }
-
-        public void Dispose()
-        {
-            _decoder.Dispose();
-            Arena.Dispose();
-        }
-
-        private SampleRow Sample(int row, int sample) => new(row, 1f, 0, 1f, 1, 2, (uint)sample, (uint)_batch.Count);
     }
 }

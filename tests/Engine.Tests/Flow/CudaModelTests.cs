@@ -64,25 +64,6 @@ internal sealed class CudaModelTests
     private static (int[] Tokens, float[] LogProbs) Likeliest(QwenModel model, Backend backend, SafeTensors golden)
     {
         var (prompt, completion) = GoldenPass.Split(model, golden, GoldenPass.Embed(model, backend, golden));
-        var text = model.Geometry.Text;
-        using var arena = backend.CreateArena("test");
-        var cache = new KvCache(backend, arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, 64);
-        using var decoder = new Decoder(model, backend, prompt.Length + completion.Length);
-        var features = arena.Allocate(backend.ActivationType, prompt.Features.Length / text.Hidden, text.Hidden);
-        backend.Upload(prompt.Features, features);
-        var batch = new PackedBatch();
-        using var segment = cache.NewSegment();
-        var last = batch.AddPrompt(prompt, segment, 0, adapter: false, group: 0);
-        using var fork = segment.Fork();
-        batch.AddCompletions(prompt, segment, [(completion, fork, 0u)], adapter: false, group: 0);
-        var x = decoder.Forward(batch, cache, features, null);
-        var rows = arena.Allocate<SampleRow>(completion.Length);
-        backend.Upload<SampleRow>([.. completion.Select((_, i) => new SampleRow(last + i, 0f, 0, 1f, 0, 0, 0, 0))], rows);
-        var result = new Compute.HeadResult(arena.Allocate<int>(rows.Length), arena.Allocate<float>(rows.Length), arena.Allocate<float>(rows.Length), default, default);
-        backend.Sample(x, decoder.Head, rows, result);
-        var (tokens, logProbs) = (new int[rows.Length], new float[rows.Length]);
-        backend.Download(result.Token, tokens);
-        backend.Download(result.LogProb, logProbs);
-        return (tokens, logProbs);
+        return GoldenPass.Forward(model, backend, prompt, completion, (arena, x) => GoldenPass.Likeliest(model, backend, arena, x, prompt.Length - 1, completion.Length));
     }
 }

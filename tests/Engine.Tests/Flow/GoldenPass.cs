@@ -49,6 +49,37 @@ internal static class GoldenPass
         return new EncodedPrompt(encoded, positions, next, features);
     }
 
+    /// <summary>One pass over prompt and completion, given as it is: <paramref name="use"/> gets an arena and [rows, hidden], a row after every token in order.</summary>
+    public static T Forward<T>(QwenModel model, Backend backend, EncodedPrompt prompt, int[] completion, Func<Arena, Tensor, T> use)
+    {
+        var text = model.Geometry.Text;
+        using var arena = backend.CreateArena("test");
+        var blocks = KvCache.BlocksFor(prompt.Length) + KvCache.BlocksFor(completion.Length);
+        var cache = new KvCache(backend, arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, blocks);
+        using var decoder = new Decoder(model, backend, prompt.Length + completion.Length);
+        var features = arena.Allocate(backend.ActivationType, prompt.Features.Length / text.Hidden, text.Hidden);
+        backend.Upload(prompt.Features, features);
+        var batch = new PackedBatch();
+        using var segment = cache.NewSegment();
+        batch.AddPrompt(prompt, segment, 0, adapter: false, group: 0);
+        using var fork = segment.Fork();
+        batch.AddCompletions(prompt, segment, [(completion, fork, 0u)], adapter: false, group: 0);
+        return use(arena, decoder.Forward(batch, cache, features, null));
+    }
+
+    /// <summary>The likeliest token after each of some rows, and its log-prob.</summary>
+    public static (int[] Tokens, float[] LogProbs) Likeliest(QwenModel model, Backend backend, Arena arena, Tensor x, int firstRow, int count)
+    {
+        var rows = arena.Allocate<SampleRow>(count);
+        backend.Upload<SampleRow>(Enumerable.Range(firstRow, count).Select(row => new SampleRow(row, 0f, 0, 1f, 0, 0, 0, 0)).ToArray(), rows);
+        var result = new Compute.HeadResult(arena.Allocate<int>(count), arena.Allocate<float>(count), arena.Allocate<float>(count), default, default);
+        backend.Sample(x, model.Head, rows, result);
+        var (tokens, logProbs) = (new int[count], new float[count]);
+        backend.Download(result.Token, tokens);
+        backend.Download(result.LogProb, logProbs);
+        return (tokens, logProbs);
+    }
+
     public static float[] LogProbs(QwenModel model, Backend backend, EncodedPrompt prompt, int[] completion, AdapterWeights? adapter)
     {
         using var pass = new PolicyPass(model, backend, prompt.Length + completion.Length, 2, rank: 4);
