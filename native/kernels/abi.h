@@ -6,6 +6,9 @@
 
 using bf16 = __nv_bfloat16;
 
+// What the copy engine knows of a matrix: CUtensorMap, which differs between versions of CUDA in its alignment alone.
+struct alignas(128) TensorMap { uint64_t opaque[16]; };
+
 // Mirrors of src/Engine/Compute/Operands.cs.
 struct TokenRow { int position[3]; int slot; int adapter; uint32_t dropoutId, dropoutPosition; int reserved; };
 struct LogProbRow { int row, target; float temperature; };
@@ -25,9 +28,8 @@ struct NormArgs {
     const TokenRow* rows;
     const float *queryA, *valueA;
     float* lowRank;
-    int columns, layerNorm, gatherStride, rank;
+    int count, columns, layerNorm, gatherStride, rank;
     float epsilon;
-    int reserved;
 };
 
 // Low-rank update, rotary and the way into the cache, from rows of q | k | v.
@@ -90,8 +92,20 @@ struct HeadArgs {
 
 struct ReadArgs { const uint4* from; int* sink; int64_t count; };
 
-// What the copy engine knows of a matrix: CUtensorMap, which differs between versions of CUDA in its alignment alone.
-struct alignas(128) TensorMap { uint64_t opaque[16]; };
+
+// Attention of tiles of 128 packed rows, or fewer. `q` and `qRest` are maps of [rows, heads, perHead, columns], their boxes tileRows rows of one head; `kv` and `kvRest` of
+// [blocks of the cache x 2 x heads x 64, columns], their boxes 64 rows. The former fetch 64 columns from the first on, the latter what is left from column 64 on.
+struct WideArgs {
+    TensorMap q, qRest, kv, kvRest;
+    const int* blocks;
+    const AttendTile* tiles;
+    const AttendRun* runs;
+    bf16* o;
+    float* logSumExp;
+    int tileCount, heads, perHead, tileRows;
+    float scale;
+    int reserved[17];
+};
 
 // Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
 //

@@ -62,6 +62,14 @@ __device__ __forceinline__ float blockSum(float value, float* scratch) {
     return sum;
 }
 
+// Sine and cosine, to some 1e-6, of any angle that a position times a frequency makes: whole turns come off first.
+__device__ __forceinline__ void turn(float angle, float& sine, float& cosine) {
+    const float turns = rintf(angle * 0.15915494f);
+    angle = fmaf(turns, -6.28125f, angle);
+    angle = fmaf(turns, -1.9353072e-3f, angle);
+    __sincosf(angle, &sine, &cosine);
+}
+
 __device__ __forceinline__ uint32_t sharedAddress(const void* pointer) { return static_cast<uint32_t>(__cvta_generic_to_shared(pointer)); }
 
 // 16 bytes from global to shared memory in the background; zeros where `there` is false.

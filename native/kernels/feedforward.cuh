@@ -12,7 +12,7 @@ extern "C" __global__ void __launch_bounds__(256) lriad_gated_silu(const __grid_
         const int c = static_cast<int>(i - row * chunks) * 8;
         Eight gate = Eight::load(a.gateUp + row * 2 * a.columns + c), up = Eight::load(a.gateUp + (row * 2 + 1) * a.columns + c);
 #pragma unroll
-        for (int j = 0; j < 8; j++) gate.v[j] = gate.v[j] / (1 + __expf(-gate.v[j])) * up.v[j];
+        for (int j = 0; j < 8; j++) gate.v[j] = __fdividef(gate.v[j], 1 + __expf(-gate.v[j])) * up.v[j];
         gate.store(a.h + row * a.columns + c);
     }
 }
@@ -20,12 +20,21 @@ extern "C" __global__ void __launch_bounds__(256) lriad_gated_silu(const __grid_
 extern "C" __global__ void __launch_bounds__(256) lriad_gelu(const __grid_constant__ GeluArgs a) {
     letNextStart();
     waitForEarlier();
-    const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < a.count / 8; i += step) {
-        Eight e = Eight::load(a.x + i * 8);
+    // Several at a time are under way.
+    constexpr int kTogether = 4;
+    const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x, chunks = a.count / 8;
+    for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; first < chunks; first += kTogether * step) {
+        uint4 raw[kTogether];
 #pragma unroll
-        for (int j = 0; j < 8; j++)
-            e.v[j] = a.quick ? e.v[j] / (1 + __expf(-1.702f * e.v[j])) : 0.5f * e.v[j] * (1 + erff(e.v[j] * 0.70710678f));
-        e.store(a.h + i * 8);
+        for (int k = 0; k < kTogether; k++) raw[k] = first + k * step < chunks ? reinterpret_cast<const uint4*>(a.x)[first + k * step] : uint4{};
+#pragma unroll
+        for (int k = 0; k < kTogether; k++) {
+            if (first + k * step >= chunks) continue;
+            Eight e = Eight::of(raw[k]);
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                e.v[j] = a.quick ? __fdividef(e.v[j], 1 + __expf(-1.702f * e.v[j])) : 0.5f * e.v[j] * (1 + erff(e.v[j] * 0.70710678f));
+            e.store(a.h + (first + k * step) * 8);
+        }
     }
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include "common.cuh"
 
-constexpr int kQkvThreads = 256, kMaxHalf = 128;
+constexpr int kQkvThreads = 384, kMaxHalf = 128;
 
 namespace {
 
@@ -30,48 +30,45 @@ extern "C" __global__ void __launch_bounds__(kQkvThreads) lriad_qkv(const __grid
     __shared__ alignas(16) float low[256];
     letNextStart();
     // Rows come from the host before a pass's first kernel, so the angles can be taken while the products in front are still being made.
-    const TokenRow row = a.rows[blockIdx.x];
+    const TokenRow& row = a.rows[blockIdx.x];
     const int half = a.headDim / 2, units = half / 8, queries = a.heads * a.perHead;
-    for (int i = threadIdx.x; i < half; i += kQkvThreads) {
+    for (int i = threadIdx.x; i < half; i += blockDim.x) {
         float s, c;
-        sincosf(row.position[a.axis[i]] * a.frequency[i], &s, &c);
+        turn(a.rows[blockIdx.x].position[a.axis[i]] * a.frequency[i], s, c);
         cosine[i] = c;
         sine[i] = s;
     }
     waitForEarlier();
     const int rank = row.adapter ? a.rank : 0;
-    for (int i = threadIdx.x; i < 2 * rank; i += kQkvThreads) low[i] = a.lowRank[static_cast<int64_t>(blockIdx.x) * 2 * a.rank + i];
+    for (int i = threadIdx.x; i < 2 * rank; i += blockDim.x) low[i] = a.lowRank[static_cast<int64_t>(blockIdx.x) * 2 * a.rank + i];
     __syncthreads();
 
     bf16* q = a.q + static_cast<int64_t>(blockIdx.x) * queries * a.headDim;
-    const bf16* qk = a.qkv + static_cast<int64_t>(blockIdx.x) * (queries + 2 * a.heads) * a.headDim;
-    const bf16* v = qk + (queries + a.heads) * a.headDim;
+    const bf16* qkv = a.qkv + static_cast<int64_t>(blockIdx.x) * (queries + 2 * a.heads) * a.headDim;
     const int plane = a.heads * 64 * a.headDim;
     bf16* slot = a.kv + static_cast<int64_t>(row.slot / 64) * 2 * plane + (row.slot % 64) * a.headDim;
 
-    for (int u = threadIdx.x; u < (queries + a.heads) * units; u += kQkvThreads) {
+    for (int u = threadIdx.x; u < (queries + 2 * a.heads) * units; u += blockDim.x) {
         const int head = u / units, i = (u - head * units) * 8;
-        const bool query = head < queries;
-        const bf16* from = qk + head * a.headDim + i;
-        bf16* to = query ? q + head * a.headDim + i : slot + (head - queries) * 64 * a.headDim + i;
+        const bool query = head < queries, value = head >= queries + a.heads;
+        const bf16* from = qkv + head * a.headDim + i;
+        bf16* to = query ? q + head * a.headDim + i : slot + (value ? plane : 0) + (head - queries - (value ? a.heads : 0)) * 64 * a.headDim + i;
         Eight lower = Eight::load(from), upper = Eight::load(from + half);
-        if (query && rank > 0) {
-            addLowRank(lower, a.queryB, head * a.headDim + i, low, rank);
-            addLowRank(upper, a.queryB, head * a.headDim + i + half, low, rank);
+        if (rank > 0 && (query || value)) {
+            const float *b = query ? a.queryB : a.valueB, *t = query ? low : low + rank;
+            const int o = (query ? head : head - queries - a.heads) * a.headDim + i;
+            addLowRank(lower, b, o, t, rank);
+            addLowRank(upper, b, o + half, t, rank);
         }
-        Eight turned;
+        if (!value) {
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            turned.v[j] = lower.v[j] * cosine[i + j] - upper.v[j] * sine[i + j];
-            upper.v[j] = upper.v[j] * cosine[i + j] + lower.v[j] * sine[i + j];
+            for (int j = 0; j < 8; j++) {
+                const float x = lower.v[j];
+                lower.v[j] = x * cosine[i + j] - upper.v[j] * sine[i + j];
+                upper.v[j] = upper.v[j] * cosine[i + j] + x * sine[i + j];
+            }
         }
-        turned.store(to);
+        lower.store(to);
         upper.store(to + half);
-    }
-    for (int u = threadIdx.x; u < a.heads * 2 * units; u += kQkvThreads) {
-        const int head = u / (2 * units), i = (u - head * 2 * units) * 8;
-        Eight e = Eight::load(v + head * a.headDim + i);
-        if (rank > 0) addLowRank(e, a.valueB, head * a.headDim + i, low + rank, rank);
-        e.store(slot + plane + head * 64 * a.headDim + i);
     }
 }

@@ -171,14 +171,6 @@ template <int N, class Open> __device__ __forceinline__ void residual(const Resi
     });
 }
 
-// Sine and cosine, to some 1e-6, of any angle that a position times a frequency makes: whole turns come off first.
-__device__ __forceinline__ void turn(float angle, float& sine, float& cosine) {
-    const float turns = rintf(angle * 0.15915494f);
-    angle = fmaf(turns, -6.28125f, angle);
-    angle = fmaf(turns, -1.9353072e-3f, angle);
-    __sincosf(angle, &sine, &cosine);
-}
-
 // A warp a row and head of q | k | v: norm, bias, low-rank update, rotary, cache.
 template <int N, class Open> __device__ __forceinline__ void rotate(const RotateOp& op, Open open) {
     constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10;

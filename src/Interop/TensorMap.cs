@@ -10,26 +10,51 @@ public unsafe struct TensorMap
 {
     private const int Bytes = 128;
     private const int BFloat16 = 9;
-    private const int Swizzle128 = 3;
     private const int Promotion256 = 3;
 
     private fixed ulong _opaque[Bytes / sizeof(ulong)];
 
-    /// <summary>A map for tiles of <paramref name="boxRows"/> rows of 64 values, stored with the 128-byte swizzle; what lies outside the matrix is zero.</summary>
+    /// <summary>A map for tiles of a matrix, stored with the swizzle of their width; what lies outside the matrix is zero.</summary>
     /// <param name="address">First element; divisible by 16.</param>
     /// <param name="rows">Rows of the matrix.</param>
     /// <param name="columns">Columns, which follow each other without gaps; divisible by 8.</param>
     /// <param name="boxRows">Rows of a tile, 256 at most.</param>
-    public static TensorMap Tiles(nint address, int rows, int columns, int boxRows)
+    /// <param name="boxColumns">Columns of a tile: 64 or 16.</param>
+    public static TensorMap Tiles(nint address, int rows, int columns, int boxRows, int boxColumns = 64) =>
+        Encode(address, [columns, rows], [boxColumns, boxRows]);
+
+    /// <summary>A map for tiles of queries: some rows of all query heads that share a key-value head.</summary>
+    /// <param name="address">First element; divisible by 16.</param>
+    /// <param name="rows">Rows.</param>
+    /// <param name="heads">Key-value heads.</param>
+    /// <param name="perHead">Query heads of each.</param>
+    /// <param name="columns">Columns of a head.</param>
+    /// <param name="boxRows">Rows of a tile.</param>
+    /// <param name="boxColumns">Columns of a tile: 64 or 16.</param>
+    public static TensorMap Queries(nint address, int rows, int heads, int perHead, int columns, int boxRows, int boxColumns) =>
+        Encode(address, [columns, perHead, heads, rows], [boxColumns, perHead, 1, boxRows]);
+
+    // Sizes and box from the direction that is contiguous on.
+    private static TensorMap Encode(nint address, ReadOnlySpan<int> sizes, ReadOnlySpan<int> box)
     {
         // The driver wants the map itself on 64 bytes.
         var room = stackalloc byte[Bytes + 64];
         var map = (void*)(((nint)room + 63) & ~63);
-        var sizes = stackalloc ulong[] { (ulong)columns, (ulong)rows };
-        var stride = (ulong)columns * sizeof(ushort);
-        var box = stackalloc uint[] { 64, (uint)boxRows };
-        var ones = stackalloc uint[] { 1, 1 };
-        Check(Driver.cuTensorMapEncodeTiled(map, BFloat16, 2, address, sizes, &stride, box, ones, 0, Swizzle128, Promotion256, 0), $"cuTensorMapEncodeTiled([{rows}, {columns}], tiles of {boxRows} rows)");
+        ulong* extents = stackalloc ulong[4], strides = stackalloc ulong[4];
+        uint* boxes = stackalloc uint[4], ones = stackalloc uint[4];
+        var stride = (ulong)sizeof(ushort);
+        for (var i = 0; i < sizes.Length; i++)
+        {
+            (extents[i], boxes[i], ones[i]) = ((ulong)sizes[i], (uint)box[i], 1);
+            stride *= (ulong)sizes[i];
+            strides[i] = stride;
+        }
+
+        // The driver's numbers for swizzles of 128 and of 32 bytes.
+        var swizzle = box[0] switch { 64 => 3, 16 => 1, _ => throw new ArgumentOutOfRangeException(nameof(box)) };
+        Check(
+            Driver.cuTensorMapEncodeTiled(map, BFloat16, (uint)sizes.Length, address, extents, strides, boxes, ones, 0, swizzle, Promotion256, 0),
+            $"cuTensorMapEncodeTiled([{string.Join(", ", sizes.ToArray())}], tiles of [{string.Join(", ", box.ToArray())}])");
         return Unsafe.Read<TensorMap>(map);
     }
 }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using LrIad.Interop;
 
 namespace LrIad.Engine.Compute.Cuda;
 
@@ -20,7 +21,7 @@ public sealed unsafe partial class CudaBackend
         };
         var heads = q.Columns / kv.HeadDim;
         var few = kv.HeadDim == 128 && _program.Takes(q.Rows);
-        var plan = Plan(work, heads / kv.Heads, few ? 0 : wide?.Rows ?? AttentionPlanner.TileRows);
+        var plan = Plan(work, heads / kv.Heads, few ? 0 : wide is null ? AttentionPlanner.TileRows : AttendWideKernel.Rows);
         var (partialO, partialSum) = plan.Slots == 0
             ? (0, 0)
             : (Borrow(Scratch.PartialO, (long)plan.Slots * q.Columns * sizeof(float)), Borrow(Scratch.PartialLogSumExp, (long)plan.Slots * heads * sizeof(float)));
@@ -35,14 +36,33 @@ public sealed unsafe partial class CudaBackend
             return;
         }
 
-        var args = new AttendArgs(
-            q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, perHead, scale);
         if (wide is not null && plan.Slots == 0)
         {
-            wide.Kernel.Launch(Stream, args, plan.TileCount, kv.Heads, wide.Threads);
+            var (tileRows, rest) = (AttendWideKernel.Rows / perHead, kv.HeadDim - 64);
+            var slots = checked((int)(kv.Data.Length / kv.HeadDim));
+            var wideArgs = new WideArgs
+            {
+                Q = TensorMap.Queries(q.Address, q.Rows, kv.Heads, perHead, kv.HeadDim, tileRows, 64),
+                QRest = TensorMap.Queries(q.Address, q.Rows, kv.Heads, perHead, kv.HeadDim, tileRows, rest),
+                Kv = TensorMap.Tiles(kv.Data.Address, slots, kv.HeadDim, KvLayer.BlockSize),
+                KvRest = TensorMap.Tiles(kv.Data.Address, slots, kv.HeadDim, KvLayer.BlockSize, rest),
+                Blocks = work.Blocks.Address,
+                Tiles = plan.Tiles,
+                Runs = plan.Runs,
+                O = o.Address,
+                LogSumExp = logSumExp.Address,
+                TileCount = plan.TileCount,
+                Heads = kv.Heads,
+                PerHead = perHead,
+                TileRows = tileRows,
+                Scale = scale,
+            };
+            wide.Kernel.Launch(Stream, wideArgs, Math.Min(plan.TileCount * kv.Heads, _context.Multiprocessors), 1, AttendWideKernel.Threads);
         }
         else
         {
+            var args = new AttendArgs(
+                q.Address, kv.Data.Address, work.Blocks.Address, plan.Tiles, plan.Runs, o.Address, logSumExp.Address, partialO, partialSum, kv.Heads, perHead, scale);
             kernel.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
         }
 

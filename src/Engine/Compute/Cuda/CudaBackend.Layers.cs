@@ -73,7 +73,7 @@ public sealed unsafe partial class CudaBackend
         _kernels.Qkv.Launch(
             Stream,
             new QkvArgs(qkv, q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address, low, queryB, valueB, kv.Heads, perHead, kv.HeadDim, rank),
-            count, 1, 256);
+            count, 1, QkvThreads(kv, perHead));
     }
 
     // The vision encoder's three matrices lie in one, as the files have them.
@@ -127,13 +127,13 @@ public sealed unsafe partial class CudaBackend
             if (weights.Gate is null)
             {
                 Multiply(weights.Up, normed, rows, hidden, kept);
-                _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 8, 256), 1, 256);
+                _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 32, 256), 1, 256);
             }
             else
             {
                 Multiply(weights.Gate, normed, rows, hidden, kept);
                 Multiply(weights.Up, normed, rows, hidden + (inner * sizeof(ushort)), kept);
-                _kernels.GatedSilu.Launch(Stream, new GatedSiluArgs(hidden, activated, rows, inner), Blocks((long)rows * inner / 8, 256), 1, 256);
+                _kernels.GatedSilu.Launch(Stream, new GatedSiluArgs(hidden, activated, rows, inner), Blocks((long)rows * inner / 32, 256), 1, 256);
             }
 
             Multiply(weights.Down, activated, rows, to.Address, to.Columns, residual: from.Address);
@@ -149,21 +149,21 @@ public sealed unsafe partial class CudaBackend
         var count = (long)features.Rows * weights.First.Outputs;
         var (hidden, activated) = (Borrow(Scratch.Hidden, count * sizeof(ushort)), Borrow(Scratch.Activated, count * sizeof(ushort)));
         Multiply(weights.First, normed, features.Rows, hidden, weights.First.Outputs);
-        _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, count, 0), Blocks(count / 8, 256), 1, 256);
+        _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, count, 0), Blocks(count / 32, 256), 1, 256);
         Multiply(weights.Second, activated, features.Rows, features.Address, features.Columns);
     }
 
     /// <summary>y = norm(x), of the rows themselves or of those that <paramref name="extra"/> gathers; it also carries the low-rank half of an adapter.</summary>
     private void Normalize(Tensor x, Norm norm, nint y, NormArgs extra, int rows) => _kernels.Norm.Launch(
         Stream,
-        extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },
-        rows, 1, NormThreads(x.Columns));
+        extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Count = rows, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },
+        (rows + 3) / 4, 1, 128);
+
+    // A thread has 16 columns of a head, where that does not take too many threads.
+    private static int QkvThreads(KvLayer kv, int perHead) => Math.Clamp(((kv.Heads * (perHead + 2) * kv.HeadDim / 16) + 31) / 32 * 32, 32, 384);
 
     // What programs of few rows know of norms.
     private static bool IsPlain(Norm norm) => norm.Kind == NormKind.RootMeanSquare && norm.Bias.IsEmpty && norm.Weight.Columns % 4 == 0;
-
-    // A thread has eight columns, where that does not take too many threads.
-    private static int NormThreads(int columns) => Math.Clamp((columns / 8 + 31) / 32 * 32, 32, 512);
 
     private RotaryTables Tables(Rotary rotary)
     {

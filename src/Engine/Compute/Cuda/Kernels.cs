@@ -12,7 +12,7 @@ internal record struct ConvertArgs(nint From, nint To, long Count);
 
 internal record struct NormArgs(
     nint X, nint Weight, nint Bias, nint Y, nint Gather, nint Rows, nint QueryA, nint ValueA, nint LowRank,
-    int Columns, int LayerNorm, int GatherStride, int Rank, float Epsilon, int Reserved = 0);
+    int Count, int Columns, int LayerNorm, int GatherStride, int Rank, float Epsilon);
 
 internal record struct QkvArgs(
     nint Qkv, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint LowRank, nint QueryB, nint ValueB, int Heads, int PerHead, int HeadDim, int Rank);
@@ -38,6 +38,25 @@ internal record struct HeadArgs(
     nint Logits, nint Targets, nint Samples, nint Options, nint Parts, nint Floor, nint LastTied, nint Token, nint LogProb, nint Entropy, nint LogSumExp, nint OptionLogProb,
     int Vocabulary, int Splits, int OptionCount, int Reserved = 0);
 internal record struct ReadArgs(nint From, nint Sink, long Count);
+
+internal unsafe struct WideArgs
+{
+    public TensorMap Q;
+    public TensorMap QRest;
+    public TensorMap Kv;
+    public TensorMap KvRest;
+    public nint Blocks;
+    public nint Tiles;
+    public nint Runs;
+    public nint O;
+    public nint LogSumExp;
+    public int TileCount;
+    public int Heads;
+    public int PerHead;
+    public int TileRows;
+    public float Scale;
+    public fixed int Reserved[17];
+}
 
 internal record struct Sums(nint Partials, nint TileSegment, nint Stats, int StatTiles, int StatWidth, float InverseColumns, float Epsilon);
 
@@ -127,14 +146,16 @@ internal sealed record StepKernel(CudaKernel Kernel, int Rows)
 }
 
 /// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>
-/// <param name="Kernel">The kernel.</param>
-/// <param name="Rows">Packed query rows of a block.</param>
-internal sealed record AttendWideKernel(CudaKernel Kernel, int Rows)
+/// <param name="Kernel">The kernel, a block a multiprocessor.</param>
+internal sealed record AttendWideKernel(CudaKernel Kernel)
 {
-    public int Threads => Rows * 2;
+    public const int Threads = 384;
 
-    // Queries, three stages of 64 keys and values, and room to start on a multiple of 1,024.
-    public static int SharedBytes(int headDim, int rows) => ((rows + (3 * 2 * 64)) * headDim * sizeof(ushort)) + 1024;
+    /// <summary>Packed query rows of a tile.</summary>
+    public const int Rows = 128;
+
+    // Queries, two stages of keys and values, 128 rows each; barriers; room to start on a multiple of 1,024.
+    public static int SharedBytes(int headDim) => (5 * 128 * headDim * sizeof(ushort)) + 80 + 1024;
 }
 
 /// <summary>The kernels, loaded from the fatbin beside the program.</summary>
@@ -148,9 +169,9 @@ internal sealed class Kernels : IDisposable
     [
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
-        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
+        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
         Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
-        AttendWideKernel.SharedBytes(128, 192), AttendWideKernel.SharedBytes(80, 128), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
+        AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
     ];
 
     // Machine code for Hopper runs there alone: older and later GPUs get what was made for Ampere, where these kernels are empty and none waits for the one in front.
@@ -173,8 +194,8 @@ internal sealed class Kernels : IDisposable
         Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
         if (context.ComputeCapability == Hopper)
         {
-            AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128, 192)), 192);
-            AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80, 128)), 128);
+            AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128)));
+            AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80)));
         }
 
         AttendMerge = Kernel("lriad_attend_merge");
