@@ -94,7 +94,9 @@ __device__ __forceinline__ float inverseTemperature(const HeadArgs& a, int r) {
 extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) {
     letNextStart();
     waitForEarlier();
-    __shared__ unsigned long long bins[256];
+    // Several counters a bin, so that the threads of a warp do not wait for each other.
+    constexpr int kCopies = 16;
+    __shared__ unsigned long long counters[256 * kCopies], bins[256];
     __shared__ uint32_t prefix;
     __shared__ unsigned long long above;
     __shared__ float scratch[32];
@@ -120,14 +122,19 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
     auto descend = [&](bool count, unsigned long long wanted, uint32_t least, unsigned long long equals) {
         if (threadIdx.x == 0) { prefix = 0; above = 0; }
         for (int shift = 24; shift >= 0; shift -= 8) {
-            for (int i = threadIdx.x; i < 256; i += 1024) bins[i] = 0;
+            for (int i = threadIdx.x; i < 256 * kCopies; i += 1024) counters[i] = 0;
             __syncthreads();
             const uint32_t head = prefix;
             for (int i = threadIdx.x; i < vocabulary; i += 1024) {
                 const float z = __fmul_rn(logits[i], inverse);
                 const uint32_t bits = sortable(z);
                 if (bits <= least || (shift < 24 && bits >> (shift + 8) != head)) continue;
-                atomicAdd(&bins[bits >> shift & 255], count ? 1ull : mass(z));
+                atomicAdd(&counters[(bits >> shift & 255) * kCopies + threadIdx.x % kCopies], count ? 1ull : mass(z));
+            }
+            __syncthreads();
+            if (threadIdx.x < 256) {
+                bins[threadIdx.x] = 0;
+                for (int copy = 0; copy < kCopies; copy++) bins[threadIdx.x] += counters[threadIdx.x * kCopies + copy];
             }
             __syncthreads();
             if (threadIdx.x == 0) {
@@ -175,11 +182,18 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
         __syncthreads();
     }
 
-    // Of the tokens at the floor the first `stay` remain: find the last of them, a bit of its id at a time.
+    // Of the tokens at the floor the first `stay` remain: all as a rule; else find the last of them, a bit of its id at a time.
     __shared__ int found, zeros;
-    if (threadIdx.x == 0) found = 0;
-    int top = 1;
-    while (top < vocabulary) top <<= 1;
+    if (threadIdx.x == 0) found = zeros = 0;
+    __syncthreads();
+    int tied = 0, top = 1;
+    for (int i = threadIdx.x; i < vocabulary; i += 1024) tied += sortable(__fmul_rn(logits[i], inverse)) == least;
+    atomicAdd(&zeros, tied);
+    __syncthreads();
+    if (static_cast<unsigned long long>(zeros) > stay)
+        while (top < vocabulary) top <<= 1;
+    else if (threadIdx.x == 0) found = vocabulary;
+    __syncthreads();
     for (int bit = top >> 1; bit > 0; bit >>= 1) {
         if (threadIdx.x == 0) zeros = 0;
         __syncthreads();

@@ -9,6 +9,11 @@ public sealed class CudaStream : SafeHandle
     private const uint NonBlocking = 1;
     private const int ThreadLocalCapture = 1;
 
+    /// <summary>From here on it pays to go through page-locked memory.</summary>
+    private const long StagedBytes = 1 << 20;
+
+    private PinnedStaging? _staging;
+
     internal CudaStream()
         : base(0, ownsHandle: true)
     {
@@ -25,7 +30,17 @@ public sealed class CudaStream : SafeHandle
     public void Synchronize() => Check(Driver.cuStreamSynchronize(handle), "cuStreamSynchronize (an earlier kernel may have failed)");
 
     /// <summary>Host memory to the device. Pageable memory has been read when the call returns.</summary>
-    public void Upload(nint from, nint to, long bytes) => Check(Driver.cuMemcpyHtoDAsync(to, from, (nuint)bytes, handle), $"cuMemcpyHtoDAsync({bytes:N0} bytes)");
+    public void Upload(nint from, nint to, long bytes)
+    {
+        if (bytes >= StagedBytes)
+        {
+            _staging ??= new PinnedStaging();
+            _staging.Upload(this, from, to, bytes);
+            return;
+        }
+
+        Check(Driver.cuMemcpyHtoDAsync(to, from, (nuint)bytes, handle), $"cuMemcpyHtoDAsync({bytes:N0} bytes)");
+    }
 
     /// <summary>Device memory to the host; complete after <see cref="Synchronize"/>.</summary>
     public void Download(nint from, nint to, long bytes) => Check(Driver.cuMemcpyDtoHAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoHAsync({bytes:N0} bytes)");
@@ -60,7 +75,11 @@ public sealed class CudaStream : SafeHandle
     }
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => Driver.cuStreamDestroy(handle) == CudaResult.Success;
+    protected override bool ReleaseHandle()
+    {
+        _staging?.Dispose();
+        return Driver.cuStreamDestroy(handle) == CudaResult.Success;
+    }
 }
 
 /// <summary>A recorded piece of a stream that can be done again and again with one call.</summary>
@@ -107,11 +126,14 @@ public sealed class CudaEvent : SafeHandle
         Check(Driver.cuEventRecord(handle, stream.Handle), "cuEventRecord");
     }
 
+    /// <summary>Waits until what was asked for before it has been done; an event that was never recorded has nothing to wait for.</summary>
+    public void Wait() => Check(Driver.cuEventSynchronize(handle), "cuEventSynchronize");
+
     /// <summary>Milliseconds from an earlier event to this one; waits for this one.</summary>
     public float Since(CudaEvent start)
     {
         ArgumentNullException.ThrowIfNull(start);
-        Check(Driver.cuEventSynchronize(handle), "cuEventSynchronize");
+        Wait();
         Check(Driver.cuEventElapsedTime(out var milliseconds, start.handle, handle), "cuEventElapsedTime");
         return milliseconds;
     }

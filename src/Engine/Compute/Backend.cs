@@ -22,11 +22,8 @@ public abstract partial class Backend : IDisposable
     /// <exception cref="OutOfMemoryException">Says what wanted how much.</exception>
     protected internal abstract Storage CreateStorage(long bytes, string purpose);
 
-    /// <summary>Makes a weight that lies in host memory (a mapped file) usable here; the CPU looks at it in place.</summary>
-    public abstract Tensor Import(Tensor hostWeight);
-
-    /// <summary>Weights of the same rows that are used together: the same ones or, where one large product beats several small ones, copies that follow each other in memory.</summary>
-    public virtual Tensor[] Join(params Tensor[] weights) => weights;
+    /// <summary>Makes weights that lie in host memory (mapped files) usable here, one behind the other; the CPU looks at them in place.</summary>
+    public abstract Tensor[] Import(params Tensor[] hostWeights);
 
     /// <summary>Copies host values into <paramref name="destination"/>, in order with the operations.</summary>
     public abstract void Upload<T>(ReadOnlySpan<T> source, View<T> destination)

@@ -14,11 +14,10 @@ public sealed record VisionLayer(QkvWeights Qkv, Linear Output, FeedForwardWeigh
 public sealed class QwenModel : IDisposable
 {
     private readonly IWeights _weights;
-    private readonly Backend _backend;
 
-    private QwenModel(Backend backend, string folder, ModelGeometry geometry, PreprocessorSettings preprocessor, string tokenizerFile, IReadOnlyList<int> endTokens, Func<IWeights> open)
+    private QwenModel(string folder, ModelGeometry geometry, PreprocessorSettings preprocessor, string tokenizerFile, IReadOnlyList<int> endTokens, Func<IWeights> open)
     {
-        (_backend, Folder, Geometry, Preprocessor, TokenizerFile, EndTokens) = (backend, folder, geometry, preprocessor, tokenizerFile, endTokens);
+        (Folder, Geometry, Preprocessor, TokenizerFile, EndTokens) = (folder, geometry, preprocessor, tokenizerFile, endTokens);
         CheckPatches(folder);
         _weights = open();
         try
@@ -97,7 +96,7 @@ public sealed class QwenModel : IDisposable
         var geometry = ModelGeometry.Read(RequiredFile(folder, "config.json"));
         var tokenizer = RequiredFile(folder, "tokenizer.json");
         var preprocessor = PreprocessorSettings.Parse(RequiredFile(folder, "preprocessor_config.json"));
-        return new QwenModel(backend, folder, geometry, preprocessor, tokenizer, ReadEndTokens(folder, geometry), () => WeightFiles.Open(folder, backend));
+        return new QwenModel(folder, geometry, preprocessor, tokenizer, ReadEndTokens(folder, geometry), () => WeightFiles.Open(folder, backend));
     }
 
     /// <summary>A model of some size whose weights mean nothing, for measuring. It has no tokenizer, and no token ends a completion.</summary>
@@ -108,7 +107,7 @@ public sealed class QwenModel : IDisposable
         ArgumentNullException.ThrowIfNull(geometry);
         var vision = geometry.Vision;
         var preprocessor = new PreprocessorSettings(vision.PatchSize, vision.TemporalPatchSize, vision.MergeSize, 3136, 12_845_056, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]);
-        return new QwenModel(backend, "(random weights)", geometry, preprocessor, "", [], () => new RandomWeights(backend, seed: 0));
+        return new QwenModel("(random weights)", geometry, preprocessor, "", [], () => new RandomWeights(backend, seed: 0));
     }
 
     /// <inheritdoc/>
@@ -156,14 +155,17 @@ public sealed class QwenModel : IDisposable
     private DecoderLayer ReadDecoderLayer(string prefix, TextGeometry text)
     {
         var (queries, keys) = (text.Heads * text.HeadDim, text.KeyValueHeads * text.HeadDim);
-        Linear[] products = [Product(prefix + "self_attn.q_proj", queries, text.Hidden), Product(prefix + "self_attn.k_proj", keys, text.Hidden), Product(prefix + "self_attn.v_proj", keys, text.Hidden)];
-        var (weights, biases) = (_backend.Join(products.Select(product => product.Weight).ToArray()), _backend.Join(products.Select(product => product.Bias).ToArray()));
-        var qkv = new QkvWeights(RmsNorm(prefix + "input_layernorm", text), new Linear(weights[0], biases[0]), new Linear(weights[1], biases[1]), new Linear(weights[2], biases[2]));
-        var feedForward = new FeedForwardWeights(
-            FeedForwardKind.GatedSilu, RmsNorm(prefix + "post_attention_layernorm", text),
-            Product(prefix + "mlp.gate_proj", text.Intermediate, text.Hidden, bias: false), Product(prefix + "mlp.up_proj", text.Intermediate, text.Hidden, bias: false),
-            Product(prefix + "mlp.down_proj", text.Hidden, text.Intermediate, bias: false));
-        return new DecoderLayer(qkv, Product(prefix + "self_attn.o_proj", text.Hidden, queries, bias: false), feedForward);
+        var attention = prefix + "self_attn.";
+        var qkv = _weights.Get(text.Hidden, (attention + "q_proj.weight", queries), (attention + "k_proj.weight", keys), (attention + "v_proj.weight", keys));
+        var biases = _weights.Get(0, (attention + "q_proj.bias", queries), (attention + "k_proj.bias", keys), (attention + "v_proj.bias", keys));
+        var gateUp = _weights.Get(text.Hidden, (prefix + "mlp.gate_proj.weight", text.Intermediate), (prefix + "mlp.up_proj.weight", text.Intermediate));
+        Linear Third(int i) => new(qkv[i], biases[i]);
+        return new DecoderLayer(
+            new QkvWeights(RmsNorm(prefix + "input_layernorm", text), Third(0), Third(1), Third(2)),
+            Product(attention + "o_proj", text.Hidden, queries, bias: false),
+            new FeedForwardWeights(
+                FeedForwardKind.GatedSilu, RmsNorm(prefix + "post_attention_layernorm", text), new Linear(gateUp[0], default), new Linear(gateUp[1], default),
+                Product(prefix + "mlp.down_proj", text.Hidden, text.Intermediate, bias: false)));
     }
 
     private VisionLayer ReadVisionLayer(string prefix, VisionGeometry vision)

@@ -58,7 +58,6 @@ public sealed class VisionEncoder(QwenModel model, Backend backend)
         }
 
         backend.MergePatches(x, model.Merger, features);
-        backend.Synchronize();
     }
 
     private PackedBatch Pack(ImagePatches[] images, KvCache cache, Tensor pixels)

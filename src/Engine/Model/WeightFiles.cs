@@ -47,6 +47,20 @@ internal sealed class WeightFiles : IWeights
     /// <summary>A weight of a given shape, in the backend's memory, bfloat16: a vector as one row, more than two dimensions as [first, all others].</summary>
     public Tensor Get(string name, params int[] shape)
     {
+        var file = Find(name, shape);
+        return file.IsBFloat16(name) ? _backend.Import(file.View(name))[0] : Round(file, name, shape);
+    }
+
+    /// <inheritdoc/>
+    public Tensor[] Get(int columns, params (string Name, int Rows)[] matrices)
+    {
+        int[] Shape(int rows) => columns == 0 ? [rows] : [rows, columns];
+        var views = matrices.Select(matrix => (matrix.Name, File: Find(matrix.Name, Shape(matrix.Rows)))).ToArray();
+        return views.All(view => view.File.IsBFloat16(view.Name)) ? _backend.Import([.. views.Select(view => view.File.View(view.Name))]) : [.. matrices.Select(matrix => Get(matrix.Name, Shape(matrix.Rows)))];
+    }
+
+    private SafeTensors Find(string name, int[] shape)
+    {
         if (!_where.TryGetValue(name, out var file))
         {
             throw new InputException($"{_folder}: tensor {name} is missing from the safetensors files; config.json asks for it with shape [{string.Join(", ", shape)}].");
@@ -57,7 +71,7 @@ internal sealed class WeightFiles : IWeights
             throw new InputException($"{file.File}: tensor {name} has shape [{string.Join(", ", file.Shape(name))}]; config.json asks for [{string.Join(", ", shape)}].");
         }
 
-        return file.IsBFloat16(name) ? _backend.Import(file.View(name)) : Round(file, name, shape);
+        return file;
     }
 
     public void Dispose()

@@ -10,6 +10,9 @@ internal interface IWeights : IDisposable
 
     /// <summary>A weight of a given shape, in the backend's memory, bfloat16: a vector as one row, more than two dimensions as [first, all others].</summary>
     Tensor Get(string name, params int[] shape);
+
+    /// <summary>Matrices of as many columns (0: vectors) that are used together, one behind the other in memory where the backend has a use for that.</summary>
+    Tensor[] Get(int columns, params (string Name, int Rows)[] matrices);
 }
 
 /// <summary>Weights that mean nothing, for measuring how fast a model of some size runs: normal values of the usual scale, norms of one.</summary>
@@ -63,6 +66,14 @@ internal sealed class RandomWeights : IWeights
         }
 
         return tensor;
+    }
+
+    public Tensor[] Get(int columns, params (string Name, int Rows)[] matrices)
+    {
+        var total = matrices.Sum(matrix => matrix.Rows);
+        var (all, row) = (columns == 0 ? Get(matrices[0].Name, total).Reshape(total, 1) : Get(matrices[0].Name, total, columns), 0);
+        Tensor Next(int rows) => columns == 0 ? all.Slice((row += rows) - rows, rows).Reshape(1, rows) : all.Slice((row += rows) - rows, rows);
+        return [.. matrices.Select(matrix => Next(matrix.Rows))];
     }
 
     public void Dispose() => _arena.Dispose();

@@ -73,7 +73,7 @@ public sealed unsafe partial class CpuBackend : Backend
     }
 
     /// <inheritdoc/>
-    public override Tensor Import(Tensor hostWeight) => hostWeight;
+    public override Tensor[] Import(params Tensor[] hostWeights) => hostWeights;
 
     /// <inheritdoc/>
     public override void Upload<T>(ReadOnlySpan<T> source, View<T> destination) => source.CopyTo(new Span<T>((void*)destination.Address, destination.Length));

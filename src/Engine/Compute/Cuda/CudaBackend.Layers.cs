@@ -59,7 +59,7 @@ public sealed unsafe partial class CudaBackend
         Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = queryA, ValueA = valueA, LowRank = low, Rank = rank }, count);
         var width = queries + (2 * keys);
         var qkv = Borrow(Scratch.Qkv, (long)count * width * sizeof(ushort));
-        if (Joined(weights) is { } all)
+        if (Joined(weights.Query, weights.Key, weights.Value) is { } all)
         {
             Multiply(all, normed, count, qkv, width);
         }
@@ -76,14 +76,24 @@ public sealed unsafe partial class CudaBackend
             count, 1, QkvThreads(kv, perHead));
     }
 
-    // The vision encoder's three matrices lie in one, as the files have them.
-    private static Linear? Joined(QkvWeights weights)
+    // Several matrices as the one they lie in, if they do.
+    private static Linear? Joined(params ReadOnlySpan<Linear> products)
     {
-        var (q, k, v) = (weights.Query, weights.Key, weights.Value);
-        bool Follows(Tensor first, Tensor second) => !first.IsEmpty && !second.IsEmpty && second.Address == first.Address + (first.Length * first.ElementBytes);
-        return Follows(q.Weight, k.Weight) && Follows(k.Weight, v.Weight) && Follows(q.Bias, k.Bias) && Follows(k.Bias, v.Bias)
-            ? new Linear(q.Weight with { Rows = q.Outputs + k.Outputs + v.Outputs }, q.Bias with { Columns = q.Outputs + k.Outputs + v.Outputs })
-            : null;
+        static bool Follows(Tensor first, Tensor second) =>
+            first.IsEmpty == second.IsEmpty && (first.IsEmpty || second.Address == first.Address + (first.Length * first.ElementBytes));
+        var rows = products[0].Outputs;
+        for (var i = 1; i < products.Length; i++)
+        {
+            if (!Follows(products[i - 1].Weight, products[i].Weight) || !Follows(products[i - 1].Bias, products[i].Bias))
+            {
+                return null;
+            }
+
+            rows += products[i].Outputs;
+        }
+
+        var (weight, bias) = (products[0].Weight with { Rows = rows }, products[0].Bias);
+        return new Linear(weight, bias.IsEmpty ? bias : bias with { Columns = rows });
     }
 
     /// <inheritdoc/>
@@ -131,8 +141,16 @@ public sealed unsafe partial class CudaBackend
             }
             else
             {
-                Multiply(weights.Gate, normed, rows, hidden, kept);
-                Multiply(weights.Up, normed, rows, hidden + (inner * sizeof(ushort)), kept);
+                if (Joined(weights.Gate, weights.Up) is { } both)
+                {
+                    Multiply(both, normed, rows, hidden, kept);
+                }
+                else
+                {
+                    Multiply(weights.Gate, normed, rows, hidden, kept);
+                    Multiply(weights.Up, normed, rows, hidden + (inner * sizeof(ushort)), kept);
+                }
+
                 _kernels.GatedSilu.Launch(Stream, new GatedSiluArgs(hidden, activated, rows, inner), Blocks((long)rows * inner / 32, 256), 1, 256);
             }
 

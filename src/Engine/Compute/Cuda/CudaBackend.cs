@@ -105,29 +105,21 @@ public sealed unsafe partial class CudaBackend : Backend
     }
 
     /// <inheritdoc/>
-    public override Tensor Import(Tensor hostWeight)
+    public override Tensor[] Import(params Tensor[] hostWeights)
     {
-        var bytes = hostWeight.Length * hostWeight.ElementBytes;
-        var storage = CreateStorage(Math.Max(256, bytes), "the model's weights");
-        Stream.Upload(hostWeight.Address, storage.Address, bytes);
-        return hostWeight with { Storage = storage, Offset = 0 };
-    }
-
-    /// <inheritdoc/>
-    public override Tensor[] Join(params Tensor[] weights)
-    {
-        ArgumentNullException.ThrowIfNull(weights);
-        var storage = CreateStorage(weights.Sum(weight => weight.Length * weight.ElementBytes), "the model's weights");
-        var joined = new Tensor[weights.Length];
+        ArgumentNullException.ThrowIfNull(hostWeights);
+        var storage = CreateStorage(Math.Max(256, hostWeights.Sum(weight => weight.Length * weight.ElementBytes)), "the model's weights");
+        var imported = new Tensor[hostWeights.Length];
         long offset = 0;
-        for (var i = 0; i < weights.Length; i++)
+        for (var i = 0; i < hostWeights.Length; i++)
         {
-            joined[i] = weights[i] with { Storage = storage, Offset = offset };
-            Copy(weights[i], joined[i]);
-            offset += weights[i].Length * weights[i].ElementBytes;
+            var bytes = hostWeights[i].Length * hostWeights[i].ElementBytes;
+            imported[i] = hostWeights[i] with { Storage = storage, Offset = offset };
+            Stream.Upload(hostWeights[i].Address, imported[i].Address, bytes);
+            offset += bytes;
         }
 
-        return joined;
+        return imported;
     }
 
     /// <inheritdoc/>
@@ -176,6 +168,7 @@ public sealed unsafe partial class CudaBackend : Backend
             {
                 Stream.Download(source.Address, (nint)to, (long)source.Length * sizeof(T));
                 Stream.Synchronize();
+                _program.Idle = true;
             }
         }
     }
@@ -218,6 +211,7 @@ public sealed unsafe partial class CudaBackend : Backend
     {
         _context.MakeCurrent();
         Stream.Synchronize();
+        _program.Idle = true;
     }
 
     /// <inheritdoc/>

@@ -11,6 +11,9 @@ internal sealed unsafe class StepProgram
 {
     private const int MapsTogether = 1024;
 
+    /// <summary>Operations that a GPU with nothing to do is given at once; it works on them while the rest is being gathered.</summary>
+    private const int FirstOperations = 48;
+
     private readonly CudaContext _context;
     private readonly StepKernel[] _kernels;
     private readonly Func<long, string, Storage> _create;
@@ -19,8 +22,8 @@ internal sealed unsafe class StepProgram
     private readonly List<Storage> _kept = [];
     private readonly Storage? _arrived;
     private StepOp[] _ops = new StepOp[512];
-    private StepOp[] _uploaded = [];
-    private Storage? _device;
+    private readonly Sent _firstSent = new();
+    private readonly Sent _restSent = new();
     private Storage? _partials;
     private Storage? _stats;
     private StepKernel? _kernel;
@@ -44,6 +47,9 @@ internal sealed unsafe class StepProgram
 
     /// <summary>Whether there is anything to run.</summary>
     public bool IsEmpty => _count == 0 && _pending is null;
+
+    /// <summary>Whether the GPU has nothing to do.</summary>
+    public bool Idle { get; set; }
 
     /// <summary>Programs run so far: tells whether something that was gathered earlier has been run by now.</summary>
     public int Runs { get; private set; }
@@ -145,6 +151,11 @@ internal sealed unsafe class StepProgram
     public ref StepOp Add(StepKind kind)
     {
         Settle();
+        if (Idle && _count == FirstOperations)
+        {
+            RunOps();
+        }
+
         if (_count == _ops.Length)
         {
             Array.Resize(ref _ops, 2 * _count);
@@ -170,35 +181,38 @@ internal sealed unsafe class StepProgram
         }
 
         _context.MakeCurrent();
-        var bytes = (long)_count * sizeof(StepOp);
-        if (_device is null || _device.Bytes < bytes)
+        var sent = Idle ? _firstSent : _restSent;
+        var ops = _ops.AsSpan(0, _count);
+        if (sent.Operations is null || sent.Operations.Bytes < (long)_count * sizeof(StepOp))
         {
-            _device?.Dispose();
-            _device = _create(_ops.Length * sizeof(StepOp), "step programs");
-            _uploaded = [];
+            sent.Operations?.Dispose();
+            sent.Operations = _create(_ops.Length * sizeof(StepOp), "step programs");
+            (sent.Copy, sent.Count) = (new StepOp[_ops.Length], 0);
         }
 
-        var ops = _ops.AsSpan(0, _count);
-        if (!MemoryMarshal.AsBytes(ops).SequenceEqual(MemoryMarshal.AsBytes(_uploaded.AsSpan(0, Math.Min(_count, _uploaded.Length)))))
+        if (!MemoryMarshal.AsBytes(ops).SequenceEqual(MemoryMarshal.AsBytes(sent.Copy.AsSpan(0, sent.Count))))
         {
             fixed (StepOp* from = ops)
             {
-                _context.Stream.Upload((nint)from, _device.Address, bytes);
+                _context.Stream.Upload((nint)from, sent.Operations.Address, (long)_count * sizeof(StepOp));
             }
 
-            _uploaded = ops.ToArray();
+            ops.CopyTo(sent.Copy);
+            sent.Count = _count;
         }
 
         var count = _count;
         _count = 0;
+        Idle = false;
         Runs++;
-        _kernel!.Kernel.Launch(_context.Stream, new StepArgs(_device.Address, _arrived!.Address, count), _context.Multiprocessors, 1, StepKernel.Threads);
+        _kernel!.Kernel.Launch(_context.Stream, new StepArgs(sent.Operations.Address, _arrived!.Address, count), _context.Multiprocessors, 1, StepKernel.Threads);
     }
 
     /// <summary>Frees what programs need.</summary>
     public void Dispose()
     {
-        _device?.Dispose();
+        _firstSent.Operations?.Dispose();
+        _restSent.Operations?.Dispose();
         _partials?.Dispose();
         _stats?.Dispose();
         _kept.ForEach(storage => storage.Dispose());
@@ -277,6 +291,16 @@ internal sealed unsafe class StepProgram
         cut = new Cut(storage.Address, firstSegment, firstSegment + (blocks * sizeof(int)), starts.Length);
         _cuts.Add((tiles, depth), cut);
         return cut;
+    }
+
+    /// <summary>Operations on the device, and what they are.</summary>
+    private sealed class Sent
+    {
+        public Storage? Operations { get; set; }
+
+        public StepOp[] Copy { get; set; } = [];
+
+        public int Count { get; set; }
     }
 
     private readonly record struct Pending(Sums Sums, nint X, nint Y, int Rows, int Columns);
