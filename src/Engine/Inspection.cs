@@ -107,7 +107,11 @@ public sealed class Inspector : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _generator.Dispose();
+    public void Dispose()
+    {
+        Prompts.Dispose();
+        _generator.Dispose();
+    }
 
     private double[]? Vote(EncodedPrompt[] prompts, uint firstSample, CancellationToken cancellation)
     {

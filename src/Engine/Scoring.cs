@@ -49,7 +49,7 @@ public static class Scoring
         var model = policy.Model;
         var tokenizer = Tokenizer.Load(model.TokenizerFile);
         var tokens = TokensOf(request, tokenizer, model.Geometry.Text.Vocabulary);
-        var encoder = new PromptEncoder(model, backend, tokenizer, PromptTemplate.Load(request.PromptTemplate), request.MaxPromptLength);
+        using var encoder = new PromptEncoder(model, backend, tokenizer, PromptTemplate.Load(request.PromptTemplate), request.MaxPromptLength);
         var images = new ImageProcessor(model.Preprocessor, request.MaxPixels ?? policy.MaxPixels ?? Inspector.DefaultMaxPixels);
         var prompt = encoder.Build(request.Object, encoder.Encode([.. request.Images.Select(images.Process)]));
 

@@ -54,7 +54,8 @@ public sealed partial class Benchmark : IDisposable
     {
         using var arena = _backend.CreateArena("benchmark");
         var features = arena.Allocate(ElementType.BFloat16, GridH * GridW / 4, Text.Hidden);
-        var (encoder, image) = (new VisionEncoder(_model, _backend), Image());
+        using var encoder = new VisionEncoder(_model, _backend);
+        var image = Image();
         var time = OnHost(() => encoder.Encode([image], features));
         return Row($"vision encoder, {GridH * GridW:N0} patches", time, VisionBytes, VisionFlops);
     }
@@ -63,7 +64,8 @@ public sealed partial class Benchmark : IDisposable
     public BenchRow Prefill(int prompts)
     {
         using var state = new Sequences(this, prompts, 1, PromptTokens * prompts);
-        var (encoder, images) = (new VisionEncoder(_model, _backend), Enumerable.Range(0, prompts).Select(_ => Image()).ToArray());
+        using var encoder = new VisionEncoder(_model, _backend);
+        var images = Enumerable.Range(0, prompts).Select(_ => Image()).ToArray();
         var features = state.Arena.Allocate(ElementType.BFloat16, prompts * GridH * GridW / 4, Text.Hidden);
         var time = OnHost(() =>
         {

@@ -218,6 +218,7 @@ internal sealed class TrainingRun : IDisposable
     {
         _evaluations?.Dispose();
         _log.Dispose();
+        _prompts.Dispose();
         Pass.Dispose();
         Generator.Dispose();
         Gradients.Dispose();

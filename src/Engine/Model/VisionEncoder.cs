@@ -4,12 +4,13 @@ using LrIad.Engine.Data;
 namespace LrIad.Engine.Model;
 
 /// <summary>Patches to image features: patch embedding, layers with full attention within an image, and the 2×2 merger.</summary>
-public sealed class VisionEncoder(QwenModel model, Backend backend)
+public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposable
 {
     /// <summary>Patches computed side by side; a larger image is still computed whole.</summary>
     private const int PatchesAtATime = 8192;
 
-    private readonly VisionGeometry _vision = model.Geometry.Vision;
+    // Images of one data set are often of one size: what does not depend on their pixels is kept from one chunk to the next.
+    private Layout? _layout;
 
     /// <summary>Computes the features of images of any size.</summary>
     /// <param name="images">The images.</param>
@@ -26,33 +27,37 @@ public sealed class VisionEncoder(QwenModel model, Backend backend)
                 patches += images[first + count].Patches;
             }
 
-            var chunk = images.Skip(first).Take(count).ToArray();
-            EncodeChunk(chunk, patches, features.Slice(row, patches / 4));
+            EncodeChunk([.. images.Skip(first).Take(count)], features.Slice(row, patches / 4));
             row += patches / 4;
         }
     }
 
-    private void EncodeChunk(ImagePatches[] images, int patches, Tensor features)
+    /// <inheritdoc/>
+    public void Dispose() => _layout?.Dispose();
+
+    private void EncodeChunk(ImagePatches[] images, Tensor features)
     {
-        using var arena = backend.CreateArena($"encoding {images.Length} images of {patches} patches");
-        var type = backend.ActivationType;
-        var pixels = arena.Allocate(ElementType.Float32, patches, _vision.PatchValues);
-        var x = arena.Allocate(type, patches, _vision.EmbedDim);
-        var q = arena.Allocate(type, patches, _vision.EmbedDim);
-        var o = arena.Allocate(type, patches, _vision.EmbedDim);
-        var logSumExp = arena.Allocate(ElementType.Float32, patches, _vision.Heads);
-        var cache = new KvCache(backend, arena, type, 1, _vision.Heads, _vision.HeadDim, images.Sum(image => KvCache.BlocksFor(image.Patches)));
-        var batch = Pack(images, cache, pixels);
-        var rows = arena.Allocate<TokenRow>(patches);
-        var work = new AttentionWork(backend, arena);
-        backend.Upload<TokenRow>(batch.Rows.ToArray(), rows);
-        work.Set(batch.Items.ToArray(), batch.Blocks.ToArray());
+        var grids = images.Select(image => (image.GridT, image.GridH, image.GridW)).ToArray();
+        if (_layout is null || !_layout.Grids.SequenceEqual(grids))
+        {
+            _layout?.Dispose();
+            _layout = null;
+            _layout = new Layout(model.Geometry.Vision, backend, grids);
+        }
+
+        var (pixels, x, q, o) = (_layout.Pixels, _layout.X, _layout.Q, _layout.O);
+        var row = 0;
+        foreach (var image in images)
+        {
+            backend.Upload(image.Pixels, pixels.Slice(row, image.Patches));
+            row += image.Patches;
+        }
 
         backend.PatchEmbed(pixels, model.PatchEmbedding, x);
         foreach (var layer in model.VisionLayers)
         {
-            backend.ProjectQkv(x, layer.Qkv, null, default, model.VisionRotary, rows, q, cache.Layers[0], default);
-            backend.Attend(q, cache.Layers[0], work, o, logSumExp);
+            backend.ProjectQkv(x, layer.Qkv, null, default, model.VisionRotary, _layout.Rows, q, _layout.KeyValue, default);
+            backend.Attend(q, _layout.KeyValue, _layout.Work, o, _layout.LogSumExp);
             backend.ProjectOut(o, layer.Output, x, x);
             backend.FeedForward(x, layer.FeedForward, x, default);
         }
@@ -60,32 +65,76 @@ public sealed class VisionEncoder(QwenModel model, Backend backend)
         backend.MergePatches(x, model.Merger, features);
     }
 
-    private PackedBatch Pack(ImagePatches[] images, KvCache cache, Tensor pixels)
+    /// <summary>Buffers, positions and attention work for images of some sizes.</summary>
+    private sealed class Layout : IDisposable
     {
-        var batch = new PackedBatch();
-        for (var i = 0; i < images.Length; i++)
-        {
-            var image = images[i];
-            backend.Upload(image.Pixels, pixels.Slice(batch.Count, image.Patches));
-            var firstRow = batch.Count;
-            var segment = cache.NewSegment();
-            for (var patch = 0; patch < image.Patches; patch++)
-            {
-                batch.AddRow(segment, 0, Position(patch % (image.GridH * image.GridW), image.GridW), adapter: false);
-            }
+        private readonly Arena _arena;
 
-            batch.See(firstRow, image.Patches, segment, group: i);
+        public Layout(VisionGeometry vision, Backend backend, (int T, int H, int W)[] grids)
+        {
+            Grids = grids;
+            var patches = grids.Select(grid => grid.T * grid.H * grid.W).ToArray();
+            var (total, type) = (patches.Sum(), backend.ActivationType);
+            _arena = backend.CreateArena($"encoding {grids.Length} images of {total} patches");
+            try
+            {
+                Pixels = _arena.Allocate(ElementType.Float32, total, vision.PatchValues);
+                X = _arena.Allocate(type, total, vision.EmbedDim);
+                Q = _arena.Allocate(type, total, vision.EmbedDim);
+                O = _arena.Allocate(type, total, vision.EmbedDim);
+                LogSumExp = _arena.Allocate(ElementType.Float32, total, vision.Heads);
+                Rows = _arena.Allocate<TokenRow>(total);
+                Work = new AttentionWork(backend, _arena);
+                var cache = new KvCache(backend, _arena, type, 1, vision.Heads, vision.HeadDim, patches.Sum(KvCache.BlocksFor));
+                KeyValue = cache.Layers[0];
+                var batch = new PackedBatch();
+                for (var i = 0; i < grids.Length; i++)
+                {
+                    var (firstRow, segment) = (batch.Count, cache.NewSegment());
+                    for (var patch = 0; patch < patches[i]; patch++)
+                    {
+                        batch.AddRow(segment, 0, Position(vision.MergeSize, patch % (grids[i].H * grids[i].W), grids[i].W), adapter: false);
+                    }
+
+                    batch.See(firstRow, patches[i], segment, group: i);
+                }
+
+                backend.Upload<TokenRow>(batch.Rows.ToArray(), Rows);
+                Work.Set(batch.Items.ToArray(), batch.Blocks.ToArray());
+            }
+            catch
+            {
+                _arena.Dispose();
+                throw;
+            }
         }
 
-        return batch;
-    }
+        public (int T, int H, int W)[] Grids { get; }
 
-    // Patches come in 2×2 squares, squares in rows.
-    private (int T, int H, int W) Position(int patch, int gridWidth)
-    {
-        var merge = _vision.MergeSize;
-        var (square, within) = (patch / (merge * merge), patch % (merge * merge));
-        var squaresInARow = gridWidth / merge;
-        return (0, (square / squaresInARow * merge) + (within / merge), (square % squaresInARow * merge) + (within % merge));
+        public Tensor Pixels { get; }
+
+        public Tensor X { get; }
+
+        public Tensor Q { get; }
+
+        public Tensor O { get; }
+
+        public Tensor LogSumExp { get; }
+
+        public View<TokenRow> Rows { get; }
+
+        public KvLayer KeyValue { get; }
+
+        public AttentionWork Work { get; }
+
+        public void Dispose() => _arena.Dispose();
+
+        // Patches come in 2×2 squares, squares in rows.
+        private static (int T, int H, int W) Position(int merge, int patch, int gridWidth)
+        {
+            var (square, within) = (patch / (merge * merge), patch % (merge * merge));
+            var squaresInARow = gridWidth / merge;
+            return (0, (square / squaresInARow * merge) + (within / merge), (square % squaresInARow * merge) + (within % merge));
+        }
     }
 }

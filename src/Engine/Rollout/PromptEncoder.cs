@@ -11,7 +11,7 @@ namespace LrIad.Engine.Rollout;
 public sealed record ImageFeatures(float[] Values, (int T, int H, int W) Grid);
 
 /// <summary>Turns images and an object's name into prompts for the decoder.</summary>
-public sealed class PromptEncoder
+public sealed class PromptEncoder : IDisposable
 {
     private readonly QwenModel _model;
     private readonly Backend _backend;
@@ -77,6 +77,22 @@ public sealed class PromptEncoder
             }
         }
 
-        return new EncodedPrompt(ids, positions, next, [.. images.SelectMany(image => image.Values)]);
+        return new EncodedPrompt(ids, positions, next, images.Count == 1 ? images[0].Values : Together(images));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _vision.Dispose();
+
+    private static float[] Together(IReadOnlyList<ImageFeatures> images)
+    {
+        var values = new float[images.Sum(image => image.Values.Length)];
+        var at = 0;
+        foreach (var image in images)
+        {
+            image.Values.CopyTo(values, at);
+            at += image.Values.Length;
+        }
+
+        return values;
     }
 }

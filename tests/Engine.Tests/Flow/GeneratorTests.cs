@@ -183,7 +183,7 @@ internal sealed class GeneratorTests
         using var manifest = System.Text.Json.JsonDocument.Parse(File.ReadAllBytes(Path.Combine(TestFiles.Goldens, "manifest.json")));
         var entry = manifest.RootElement.EnumerateArray().Single(item => item.TryGetProperty("case", out var value) && value.GetString() == name);
         var processor = new ImageProcessor(_model.Preprocessor, entry.GetProperty("max_pixels").GetInt32());
-        var encoder = new PromptEncoder(_model, _backend, _tokenizer, PromptTemplate.Default, 4096);
+        using var encoder = new PromptEncoder(_model, _backend, _tokenizer, PromptTemplate.Default, 4096);
         var images = entry.GetProperty("images").EnumerateArray().Select(image => processor.Process(Path.Combine(folder, image.GetString()!)));
         return encoder.Build(entry.GetProperty("object").GetString()!, encoder.Encode([.. images]));
     }

@@ -28,7 +28,8 @@ internal static class GoldenPass
 
         using var arena = backend.CreateArena("test");
         var features = arena.Allocate(backend.ActivationType, images.Sum(image => image.MergedTokens), model.Geometry.Text.Hidden);
-        new VisionEncoder(model, backend).Encode(images, features);
+        using var encoder = new VisionEncoder(model, backend);
+        encoder.Encode(images, features);
         var values = new float[features.Length];
         backend.Download(features, values);
         return values;

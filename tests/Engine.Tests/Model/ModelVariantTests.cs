@@ -164,7 +164,8 @@ internal sealed class ModelVariantTests
         var image = new ImagePatches(golden.Read("pixel_values"), grid[0], grid[1], grid[2]);
         using var arena = _backend.CreateArena("features");
         var features = arena.Allocate(ElementType.Float32, image.MergedTokens, model.Geometry.Text.Hidden);
-        new VisionEncoder(model, _backend).Encode([image], features);
+        using var encoder = new VisionEncoder(model, _backend);
+        encoder.Encode([image], features);
         var values = new float[features.Length];
         _backend.Download(features, values);
 

@@ -43,7 +43,8 @@ internal sealed class VisionEncoderTests
     {
         using var arena = backend.CreateArena("features");
         var features = arena.Allocate(ElementType.Float32, images.Sum(image => image.MergedTokens), model.Geometry.Text.Hidden);
-        new VisionEncoder(model, backend).Encode(images, features);
+        using var encoder = new VisionEncoder(model, backend);
+        encoder.Encode(images, features);
         var values = new float[features.Length];
         backend.Download(features, values);
         return values;
