@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using LrIad.Engine;
+using LrIad.Engine.Data;
 using LrIad.Engine.Model;
 using LrIad.Engine.Rollout;
 using LrIad.Engine.Text;
@@ -70,7 +71,7 @@ internal static class InspectCommand
         using var inspector = new Inspector(policy.Model, backend, policy.Adapter, options.Inspection with { MaxPixels = options.Inspection.MaxPixels ?? policy.MaxPixels });
         var references = options.References.Count == 0 ? [] : inspector.Prompts.Encode([.. options.References.Select(inspector.Images.Process)]);
         var problems = 0;
-        foreach (var (batch, number) in options.Images.Chunk(options.Inspection.Sequences).Select((batch, number) => (batch, number)))
+        foreach (var (batch, number) in inspector.Read(options.Images, session.Cancellation).Chunk(options.Inspection.Sequences).Select((batch, number) => (batch, number)))
         {
             session.Cancellation.ThrowIfCancellationRequested();
             var readable = Encode(inspector, batch, session.Screen);
@@ -87,18 +88,18 @@ internal static class InspectCommand
     }
 
     // One bad image does not keep the others from being looked at.
-    private static List<(string File, ImageFeatures Features)> Encode(Inspector inspector, string[] files, Screen screen)
+    private static List<(string File, ImageFeatures Features)> Encode(Inspector inspector, ReadImage[] images, Screen screen)
     {
         var readable = new List<(string, ImageFeatures)>();
-        foreach (var file in files)
+        foreach (var (file, image, problem) in images)
         {
-            try
+            if (image is not null)
             {
-                readable.Add((file, inspector.Prompts.Encode([inspector.Images.Process(file)])[0]));
+                readable.Add((file, inspector.Prompts.Encode([image])[0]));
             }
-            catch (InputException problem)
+            else
             {
-                screen.Note(problem.Message);
+                screen.Note(problem!.Message);
             }
         }
 

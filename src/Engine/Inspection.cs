@@ -80,6 +80,10 @@ public sealed class Inspector : IDisposable
     /// <summary>Reads images.</summary>
     public ImageProcessor Images { get; }
 
+    /// <summary>The images of files, in their order; while the model works on as many as it answers side by side, the next as many are read.</summary>
+    /// <exception cref="OperationCanceledException">While it is enumerated.</exception>
+    public IEnumerable<ReadImage> Read(IEnumerable<string> files, CancellationToken cancellation) => ImageStream.Read(files, Images, _options.Sequences, cancellation);
+
     /// <summary>Answers questions, side by side; the verdicts come back in their order.</summary>
     /// <param name="questions">What to look at.</param>
     /// <param name="firstSample">Number of the first question among all that are asked: it keys the draws of the votes.</param>

@@ -130,12 +130,12 @@ internal sealed class MisuseTests
     public void AnImageThatIsNoneLeavesTheOthersTheirVerdicts()
     {
         var bad = Scratch.NewFile("bad.png", "not an image");
-        var outcome = Cli.Run("inspect", Image, bad, "--model", Model, "--object", "gear", "--json");
+        var outcome = Cli.Run("inspect", Image, bad, Image, "--model", Model, "--object", "gear", "--json");
         Assert.Multiple(() =>
         {
             Assert.That(outcome.ExitCode, Is.EqualTo(2));
             Assert.That(outcome.Error, Does.Contain(bad));
-            Assert.That(outcome.Output.Trim().Split('\n'), Has.Length.EqualTo(1).And.Some.Contains(Image));
+            Assert.That(outcome.Output.Trim().Split('\n'), Has.Length.EqualTo(2).And.All.Contains(Image));
         });
     }
 

@@ -152,7 +152,7 @@ public static class Evaluation
     {
         var (judged, untrained, answers, predictions, skipped) = (new List<Judged>(), new List<Judged>(), new List<Answer>(), new List<Prediction>(), new List<Skipped>(problems));
         var done = 0;
-        foreach (var batch in ImageStream.Read(samples, inspector.Images, config.BatchSize, cancellation).Chunk(config.BatchSize))
+        foreach (var batch in samples.Zip(inspector.Read(samples.Select(sample => sample.ImagePath), cancellation)).Chunk(config.BatchSize))
         {
             var readable = Readable(batch, config.Strict, skipped, progress);
             if (readable.Count > 0)
@@ -201,10 +201,10 @@ public static class Evaluation
         AtomicFile.WriteText(Path.Combine(folder, "metrics.json"), JsonSerializer.Serialize(result, Json));
     }
 
-    private static List<(Sample Sample, ImagePatches Image)> Readable(ReadSample[] batch, bool strict, List<Skipped> skipped, IProgress<EvalProgress>? progress)
+    private static List<(Sample Sample, ImagePatches Image)> Readable((Sample, ReadImage)[] batch, bool strict, List<Skipped> skipped, IProgress<EvalProgress>? progress)
     {
         var readable = new List<(Sample, ImagePatches)>();
-        foreach (var (sample, image, problem) in batch)
+        foreach (var (sample, (file, image, problem)) in batch)
         {
             if (image is not null)
             {
@@ -217,7 +217,7 @@ public static class Evaluation
                 throw problem!;
             }
 
-            skipped.Add(new Skipped(sample.ImagePath, problem!.Message));
+            skipped.Add(new Skipped(file, problem!.Message));
             progress?.Report(new EvalProgress(0, 0, problem.Message + " It is passed over."));
         }
 

@@ -10,51 +10,69 @@ internal sealed class ImageStreamTests
 {
     private static readonly PreprocessorSettings Settings = new(14, 2, 2, 56 * 56, 28 * 28 * 1280, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]);
 
-    private static Sample[] Numbered(int count) => [.. Enumerable.Range(0, count).Select(i => new Sample($"{i}", "nut", false, "all"))];
+    private static IEnumerable<string> Numbered(int count) => Enumerable.Range(0, count).Select(i => $"{i}");
 
-    private static ReadSample Nothing(Sample sample) => new(sample, new ImagePatches([], 1, 0, 0), null);
+    private static ReadImage Nothing(string file) => new(file, new ImagePatches([], 1, 0, 0), null);
 
     [Test]
     public void GivesWhatTheProcessorGivesInOrder_AndReportsWhatIsBad()
     {
-        var samples = PillowVector.All.Select(vector => new Sample(vector.Write(), "nut", false, "all")).ToArray();
-        Files.Write(samples[3].ImagePath, []);
-        File.Delete(samples[^1].ImagePath);
+        var files = PillowVector.All.Select(vector => vector.Write()).ToArray();
+        Files.Write(files[3], []);
+        File.Delete(files[^1]);
         var processor = new ImageProcessor(Settings, 401_408);
-        var read = ImageStream.Read(samples, processor, 5, CancellationToken.None).ToArray();
-        Assert.That(read.Select(item => item.Sample), Is.EqualTo(samples));
-        Assert.That(read.Where(item => item.Problem is not null).Select(item => item.Sample), Is.EqualTo(new[] { samples[3], samples[^1] }));
-        Assert.That(read[3].Problem!.Message, Does.Contain(samples[3].ImagePath).And.Contain("empty"));
-        Assert.That(read[4].Image!.Pixels.AsSpan().SequenceEqual(processor.Process(samples[4].ImagePath).Pixels));
+        var read = ImageStream.Read(files, processor, 5, CancellationToken.None).ToArray();
+        Assert.That(read.Select(item => item.File), Is.EqualTo(files));
+        Assert.That(read.Where(item => item.Problem is not null).Select(item => item.File), Is.EqualTo(new[] { files[3], files[^1] }));
+        Assert.That(read[3].Problem!.Message, Does.Contain(files[3]).And.Contain("empty"));
+        Assert.That(read[4].Image!.Pixels.AsSpan().SequenceEqual(processor.Process(files[4]).Pixels));
     }
 
     [Test]
-    public void NeverReadsFurtherAheadThanAllowed()
+    public void KeepsTheOrder_WhicheverIsReadFirst()
     {
-        var (begun, taken) = (0, 0);
-        var ahead = ImageStream.Stream(Numbered(60), sample =>
+        var read = ImageStream.Stream(Numbered(40), file =>
         {
-            Assert.That(Interlocked.Increment(ref begun) - Volatile.Read(ref taken), Is.LessThanOrEqualTo(4));
-            return Nothing(sample);
-        }, 4, CancellationToken.None);
-        foreach (var _ in ahead)
+            Thread.Sleep(file.EndsWith('0') ? 20 : 0);
+            return Nothing(file);
+        }, 8, CancellationToken.None);
+        Assert.That(read.Select(item => item.File), Is.EqualTo(Numbered(40)));
+    }
+
+    [Test]
+    public void ReadsAllItMayWhileTheCallerWorks_AndNoneMore()
+    {
+        var (begun, running, taken) = (0, 0, 0);
+        foreach (var _ in ImageStream.Stream(Numbered(12), Counted, 4, CancellationToken.None))
         {
-            Interlocked.Increment(ref taken);
+            var allowed = Math.Min(12, ++taken + 4);
+            Assert.That(() => Volatile.Read(ref begun), Is.EqualTo(allowed).After(5000, 1));
+            Thread.Sleep(5);
+            Assert.That(Volatile.Read(ref begun), Is.EqualTo(allowed));
         }
 
-        Assert.That((begun, taken), Is.EqualTo((60, 60)));
+        Assert.That(taken, Is.EqualTo(12));
+
+        ReadImage Counted(string file)
+        {
+            Interlocked.Increment(ref begun);
+            Assert.That(Interlocked.Increment(ref running), Is.LessThanOrEqualTo(ImageStream.Readers), "read at a time");
+            Thread.Sleep(1);
+            Interlocked.Decrement(ref running);
+            return Nothing(file);
+        }
     }
 
     [Test]
     public void StopsWhenTheCallerDoes()
     {
         var (begun, ended) = (0, 0);
-        ReadSample Slow(Sample sample)
+        ReadImage Slow(string file)
         {
             Interlocked.Increment(ref begun);
             Thread.Sleep(20);
             Interlocked.Increment(ref ended);
-            return Nothing(sample);
+            return Nothing(file);
         }
 
         foreach (var _ in ImageStream.Stream(Numbered(1000), Slow, 8, CancellationToken.None))
@@ -69,36 +87,42 @@ internal sealed class ImageStreamTests
     }
 
     [Test]
-    public void StopsWhenCancelled_EvenInTheMiddleOfAnImage()
+    public void StopsWhenCancelled_AndLeavesNoImageBeingRead()
     {
         using var cancel = new CancellationTokenSource();
-        using var released = new ManualResetEventSlim();
-        var items = ImageStream.Stream(Numbered(10), sample =>
+        using var begun = new ManualResetEventSlim();
+        var (taken, ended) = (0, false);
+        var images = ImageStream.Stream(Numbered(4), file =>
         {
-            if (sample.ImagePath == "3")
+            if (file == "3")
             {
-                cancel.Cancel();
-                released.Wait(TimeSpan.FromMilliseconds(200));
+                begun.Set();
+                cancel.Token.WaitHandle.WaitOne(TimeSpan.FromSeconds(5));
+                Thread.Sleep(50);
+                ended = true;
             }
 
-            return Nothing(sample);
+            return Nothing(file);
         }, 1, cancel.Token);
-        var taken = 0;
         Assert.Throws(Is.InstanceOf<OperationCanceledException>(), () =>
         {
-            foreach (var _ in items)
+            foreach (var _ in images)
             {
-                taken++;
+                if (++taken == 3)
+                {
+                    Assert.That(begun.Wait(TimeSpan.FromSeconds(5)));
+                    cancel.CancelAfter(20);
+                }
             }
         });
-        Assert.That(taken, Is.EqualTo(3));
+        Assert.That((taken, ended), Is.EqualTo((3, true)));
     }
 
     [Test]
     public void WhatIsNoFaultOfTheImageStopsTheReader()
     {
-        var items = ImageStream.Stream(Numbered(10), sample => sample.ImagePath == "2" ? throw new InvalidOperationException("a bug") : Nothing(sample), 3, CancellationToken.None);
-        Assert.That(Assert.Throws<InvalidOperationException>(() => items.Count()).Message, Is.EqualTo("a bug"));
+        var images = ImageStream.Stream(Numbered(10), file => file == "2" ? throw new InvalidOperationException("a bug") : Nothing(file), 3, CancellationToken.None);
+        Assert.That(Assert.Throws<InvalidOperationException>(() => images.Count()).Message, Is.EqualTo("a bug"));
     }
 
     [Test]
