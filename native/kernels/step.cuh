@@ -593,6 +593,8 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
         // What the copy engine of others reads next.
         if (op.kind != kStepProduct) proxyFence();
         copyWait<0>();
+        // Who comes first past the meeting overwrites the operation.
+        const bool last = op.index + 1 == a.count;
         consumersMeet();
         if (threadIdx.x == 0) {
             __threadfence();
@@ -600,7 +602,7 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
             // Everyone has arrived for the last time, so nobody waits any more.
             if (before == static_cast<int>(gridDim.x) * a.count - 1) *a.arrived = 0;
         }
-        if (op.index + 1 == a.count) break;
+        if (last) break;
     }
 }
 #endif

@@ -92,7 +92,7 @@ internal sealed class ImageStreamTests
         using var cancel = new CancellationTokenSource();
         using var begun = new ManualResetEventSlim();
         var (taken, ended) = (0, false);
-        var images = ImageStream.Stream(Numbered(10), file =>
+        var images = ImageStream.Stream(Numbered(4), file =>
         {
             if (file == "3")
             {
