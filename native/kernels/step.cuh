@@ -320,12 +320,15 @@ template <int N, int Stages> struct Ring {
     __device__ __forceinline__ void tell(Piece p) const {
         asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(base + Shape::kPieces + stage * 16), "r"(p.operation), "r"(p.at), "r"(p.segment), "r"(p.flags) : "memory");
     }
+    // A hint that nothing else hangs on: it may come late.
     __device__ __forceinline__ int opened() const {
         int operation;
-        asm volatile("ld.volatile.shared.s32 %0, [%1];" : "=r"(operation) : "r"(base + Shape::kOpened) : "memory");
+        asm volatile("atom.relaxed.cta.shared.max.s32 %0, [%1], -1;" : "=r"(operation) : "r"(base + Shape::kOpened) : "memory");
         return operation;
     }
-    __device__ __forceinline__ void open(int operation) const { asm volatile("st.volatile.shared.s32 [%0], %1;" ::"r"(base + Shape::kOpened), "r"(operation) : "memory"); }
+    __device__ __forceinline__ void open(int operation) const {
+        asm volatile("{\n.reg .s32 before;\natom.relaxed.cta.shared.exch.b32 before, [%0], %1;\n}" ::"r"(base + Shape::kOpened), "r"(operation) : "memory");
+    }
     // For a warp that multiplies: the next piece, and that it is done with it.
     __device__ __forceinline__ Piece take() const {
         barrierWait(weightsCome(), phase);
@@ -333,8 +336,7 @@ template <int N, int Stages> struct Ring {
         return piece();
     }
     __device__ __forceinline__ void release() {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) barrierArrive(used());
+        barrierArrive(used());
         next();
     }
 };
@@ -420,6 +422,7 @@ template <int N, int Stages> __device__ __forceinline__ void fetchActivations(co
         } else {
             barrierArrive(ring.activationsCome());
         }
+        barrierArrive(ring.used());
     }
 }
 
@@ -546,7 +549,8 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
         for (; ring.phase == 0; ring.next()) {
             barrierInit(ring.weightsCome(), 1);
             barrierInit(ring.activationsCome(), 1);
-            barrierInit(ring.used(), kStepConsumers / 32);
+            // By all that read what the stage holds.
+            barrierInit(ring.used(), kStepConsumers + 1);
             barrierInit(ring.known(), 1);
         }
         ring.phase = 0;
