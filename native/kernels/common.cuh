@@ -51,17 +51,6 @@ __device__ __forceinline__ float warpSum(float value) {
     return value;
 }
 
-// Sum over the block; every thread gets it. `scratch` holds a float a warp; a barrier stands before and after its use.
-__device__ __forceinline__ float blockSum(float value, float* scratch) {
-    value = warpSum(value);
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
-    __syncthreads();
-    float sum = 0;
-    for (int warp = 0; warp < static_cast<int>(blockDim.x) / 32; warp++) sum += scratch[warp];
-    return sum;
-}
-
 // Sine and cosine, to some 1e-6, of any angle that a position times a frequency makes: whole turns come off first.
 __device__ __forceinline__ void turn(float angle, float& sine, float& cosine) {
     const float turns = rintf(angle * 0.15915494f);

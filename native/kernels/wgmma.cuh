@@ -6,8 +6,6 @@
 __device__ __forceinline__ void matmulFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void matmulCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int Pending> __device__ __forceinline__ void matmulWait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory"); }
-// What ordinary stores and copies left in shared memory becomes visible to it.
-__device__ __forceinline__ void matmulSees() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 enum Swizzle : uint64_t { kSwizzle128 = 1, kSwizzle32 = 3 };
 

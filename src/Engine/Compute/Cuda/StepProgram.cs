@@ -7,7 +7,7 @@ namespace LrIad.Engine.Compute.Cuda;
 /// Operations on few rows, gathered until something else is to be done and then run as one kernel (native/kernels/step.cuh), which streams the weights of all of them
 /// without a gap. A decode step is one such program, and as a rule the same as the one before: then nothing is uploaded.
 /// </summary>
-internal sealed unsafe class StepProgram
+internal sealed unsafe class StepProgram : IDisposable
 {
     private const int MapsTogether = 1024;
 
@@ -208,7 +208,7 @@ internal sealed unsafe class StepProgram
         _kernel!.Kernel.Launch(_context.Stream, new StepArgs(sent.Operations.Address, _arrived!.Address, count), _context.Multiprocessors, 1, StepKernel.Threads);
     }
 
-    /// <summary>Frees what programs need.</summary>
+    /// <inheritdoc/>
     public void Dispose()
     {
         _firstSent.Operations?.Dispose();
