@@ -7,7 +7,6 @@ namespace LrIad.Interop;
 public sealed class CudaStream : SafeHandle
 {
     private const uint NonBlocking = 1;
-    private const int ThreadLocalCapture = 1;
 
     /// <summary>From here on it pays to go through page-locked memory.</summary>
     private const long StagedBytes = 1 << 20;
@@ -51,59 +50,12 @@ public sealed class CudaStream : SafeHandle
     /// <summary>Zeros.</summary>
     public void Clear(nint to, long bytes) => Check(Driver.cuMemsetD8Async(to, 0, (nuint)bytes, handle), $"cuMemsetD8Async({bytes:N0} bytes)");
 
-    /// <summary>Records what <paramref name="work"/> asks of this stream instead of doing it.</summary>
-    public CudaGraph Capture(Action work)
-    {
-        ArgumentNullException.ThrowIfNull(work);
-        Check(Driver.cuStreamBeginCapture(handle, ThreadLocalCapture), "cuStreamBeginCapture");
-        try
-        {
-            work();
-        }
-        catch
-        {
-            if (Driver.cuStreamEndCapture(handle, out var broken) == CudaResult.Success)
-            {
-                _ = Driver.cuGraphDestroy(broken);
-            }
-
-            throw;
-        }
-
-        Check(Driver.cuStreamEndCapture(handle, out var graph), "cuStreamEndCapture");
-        return new CudaGraph(graph, this);
-    }
-
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
         _staging?.Dispose();
         return Driver.cuStreamDestroy(handle) == CudaResult.Success;
     }
-}
-
-/// <summary>A recorded piece of a stream that can be done again and again with one call.</summary>
-public sealed class CudaGraph : SafeHandle
-{
-    private readonly CudaStream _stream;
-
-    internal CudaGraph(nint graph, CudaStream stream)
-        : base(0, ownsHandle: true)
-    {
-        _stream = stream;
-        var result = Driver.cuGraphInstantiateWithFlags(out handle, graph, 0);
-        _ = Driver.cuGraphDestroy(graph);
-        Check(result, "cuGraphInstantiateWithFlags");
-    }
-
-    /// <inheritdoc/>
-    public override bool IsInvalid => handle == 0;
-
-    /// <summary>Does it once more.</summary>
-    public void Launch() => Check(Driver.cuGraphLaunch(handle, _stream.Handle), "cuGraphLaunch");
-
-    /// <inheritdoc/>
-    protected override bool ReleaseHandle() => Driver.cuGraphExecDestroy(handle) == CudaResult.Success;
 }
 
 /// <summary>A point in a stream; two of them measure the time between.</summary>

@@ -80,24 +80,6 @@ internal static partial class Driver
     [LibraryImport(Library)]
     public static partial CudaResult cuStreamSynchronize(nint stream);
 
-    [LibraryImport(Library, EntryPoint = "cuStreamBeginCapture_v2")]
-    public static partial CudaResult cuStreamBeginCapture(nint stream, int mode);
-
-    [LibraryImport(Library)]
-    public static partial CudaResult cuStreamEndCapture(nint stream, out nint graph);
-
-    [LibraryImport(Library)]
-    public static partial CudaResult cuGraphInstantiateWithFlags(out nint executable, nint graph, ulong flags);
-
-    [LibraryImport(Library)]
-    public static partial CudaResult cuGraphLaunch(nint executable, nint stream);
-
-    [LibraryImport(Library)]
-    public static partial CudaResult cuGraphExecDestroy(nint executable);
-
-    [LibraryImport(Library)]
-    public static partial CudaResult cuGraphDestroy(nint graph);
-
     [LibraryImport(Library)]
     public static partial CudaResult cuEventCreate(out nint handle, uint flags);
 

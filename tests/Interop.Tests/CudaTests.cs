@@ -76,32 +76,6 @@ internal sealed class CudaTests
 
     [Test]
     [Category("Cuda")]
-    public unsafe void A_graph_does_what_was_captured_again()
-    {
-        if (CudaContext.Unavailable() is { } reason)
-        {
-            Assert.Ignore(reason);
-        }
-
-        using var context = new CudaContext();
-        int[] values = [1, 2], back = [0, 0];
-        var memory = context.Allocate(16);
-        fixed (int* from = values, to = back)
-        {
-            context.Stream.Upload((nint)from, memory, 8);
-            using var graph = context.Stream.Capture(() => context.Stream.Copy(memory, memory + 8, 8));
-            context.Stream.Clear(memory + 8, 8);
-            graph.Launch();
-            context.Stream.Download(memory + 8, (nint)to, 8);
-            context.Stream.Synchronize();
-        }
-
-        context.Free(memory);
-        Assert.That(back, Is.EqualTo(values));
-    }
-
-    [Test]
-    [Category("Cuda")]
     public void Too_much_memory_is_no_memory_and_the_context_goes_on()
     {
         if (CudaContext.Unavailable() is { } reason)
