@@ -15,6 +15,29 @@ public static unsafe class Numbers
     /// <summary>The float32 of the same value.</summary>
     public static float FromBFloat16(ushort bits) => BitConverter.UInt32BitsToSingle((uint)bits << 16);
 
+    /// <summary>Rounds a run of floats, each as <see cref="ToBFloat16(float)"/> does.</summary>
+    internal static void ToBFloat16(ReadOnlySpan<float> source, Span<ushort> destination)
+    {
+        var i = 0;
+        for (; i + 16 <= source.Length; i += 16)
+        {
+            Vector256.Narrow(Rounded(Vector256.Create(source[i..])), Rounded(Vector256.Create(source[(i + 8)..]))).CopyTo(destination[i..]);
+        }
+
+        for (; i < source.Length; i++)
+        {
+            destination[i] = ToBFloat16(source[i]);
+        }
+
+        static Vector256<uint> Rounded(Vector256<float> values)
+        {
+            var bits = values.AsUInt32();
+            var upper = Vector256.ShiftRightLogical(bits, 16);
+            var nearest = Vector256.ShiftRightLogical(bits + Vector256.Create(0x7FFFu) + (upper & Vector256<uint>.One), 16);
+            return Vector256.ConditionalSelect(Vector256.Equals(values, values).AsUInt32(), nearest, upper | Vector256.Create(0x40u));
+        }
+    }
+
     /// <summary>Widens a run of bfloat16.</summary>
     internal static void FromBFloat16(ushort* source, Span<float> destination)
     {

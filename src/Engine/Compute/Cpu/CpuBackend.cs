@@ -92,11 +92,7 @@ public sealed unsafe partial class CpuBackend : Backend
             return;
         }
 
-        var target = (ushort*)destination.Address;
-        for (var i = 0; i < source.Length; i++)
-        {
-            target[i] = Numbers.ToBFloat16(source[i]);
-        }
+        Numbers.ToBFloat16(source, new Span<ushort>((void*)destination.Address, source.Length));
     }
 
     /// <inheritdoc/>

@@ -150,11 +150,7 @@ public sealed unsafe partial class CudaBackend : Backend
         }
 
         var rounded = new ushort[source.Length];
-        for (var i = 0; i < rounded.Length; i++)
-        {
-            rounded[i] = Numbers.ToBFloat16(source[i]);
-        }
-
+        Numbers.ToBFloat16(source, rounded);
         Upload<ushort>(rounded, new View<ushort>(destination.Storage, destination.Offset, rounded.Length));
     }
 
