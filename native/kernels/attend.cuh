@@ -21,17 +21,17 @@ __device__ __forceinline__ float power2(float x) {
     return y;
 }
 
-// Walks over all 64-key blocks of a tile's runs.
-struct KeyWalk {
+// Walks over the keys of a tile's runs, some at a time.
+template <int Keys> struct KeyWalk {
     const AttendRun* run;
     int left, first;
 
     __device__ __forceinline__ bool done() const { return left == 0; }
     __device__ __forceinline__ void next() {
-        first += kBlockSlots;
+        first += Keys;
         if (first >= run->keys) { run++; left--; first = 0; }
     }
-    // How many keys, from this block's first on, two rows of the tile see.
+    // How many keys, from here on, two rows of the tile see.
     __device__ __forceinline__ int2 seen(int row0, int row1) const {
         const int there = run->keys - first, limit = run->limit - first;
         return {min(there, limit + run->step * row0), min(there, limit + run->step * row1)};
@@ -130,7 +130,7 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
     }
 
     const int64_t plane = static_cast<int64_t>(a.heads) * kBlockSlots * D;
-    auto fetch = [&](const KeyWalk& walk, int stage) {
+    auto fetch = [&](const KeyWalk<kBlockSlots>& walk, int stage) {
         const int block = a.blocks[walk.run->firstBlock + walk.first / kBlockSlots], there = walk.run->keys - walk.first;
         const bf16* from = a.kv + block * 2 * plane + static_cast<int64_t>(head) * kBlockSlots * D;
 #pragma unroll
@@ -142,7 +142,7 @@ template <int D> __device__ __forceinline__ void attend(const AttendArgs& a) {
         }
     };
 
-    KeyWalk walk{a.runs + tile.firstRun, tile.runs, 0}, ahead = walk;
+    KeyWalk<kBlockSlots> walk{a.runs + tile.firstRun, tile.runs, 0}, ahead = walk;
     fetch(ahead, 0);
     copyCommit();
     ahead.next();

@@ -23,18 +23,6 @@ __device__ __forceinline__ void copyQueries(uint32_t to, const TensorMap* map, i
                  ::"r"(to), "l"(map), "r"(column), "r"(0), "r"(head), "r"(row), "r"(barrier), "l"(policy) : "memory");
 }
 
-// Walks over the keys of a tile's runs, 128 at a time.
-struct WideWalk {
-    const AttendRun* run;
-    int left, first;
-
-    __device__ __forceinline__ bool done() const { return left == 0; }
-    __device__ __forceinline__ void next() {
-        first += kWideKeys;
-        if (first >= run->keys) { run++; left--; first = 0; }
-    }
-};
-
 // Heaviest tiles first, dealt to the blocks to and fro.
 __device__ __forceinline__ int wideUnit(int round) { return round * gridDim.x + (round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x); }
 
@@ -66,7 +54,7 @@ template <int D> __device__ __forceinline__ void fetchWide(const WideArgs& a, ui
         barrierExpect(barriers.queries(0), a.tileRows * a.perHead * D * 2);
         copyQueries(base, &a.q, 0, head, tile.row, barriers.queries(0), once);
         copyQueries(base + Shape::kFirst, &a.qRest, 64, head, tile.row, barriers.queries(0), once);
-        for (WideWalk walk{a.runs + tile.firstRun, tile.runs, 0}; !walk.done(); walk.next(), ring.next()) {
+        for (KeyWalk<kWideKeys> walk{a.runs + tile.firstRun, tile.runs, 0}; !walk.done(); walk.next(), ring.next()) {
             const int* blocks = a.blocks + walk.run->firstBlock + walk.first / kBlockSlots;
             int block[2] = {blocks[0], 0};
             // In place of keys that are not there any: what is multiplied by nothing must be a number.
@@ -98,7 +86,7 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
     WideRing ring;
     for (int round = 0, unit; (unit = wideUnit(round)) < units; round++) {
         const AttendTile tile = a.tiles[unit / a.heads];
-        WideWalk walk{a.runs + tile.firstRun, tile.runs, 0};
+        KeyWalk<kWideKeys> walk{a.runs + tile.firstRun, tile.runs, 0};
         float o[D / 2] = {}, max0 = -INFINITY, max1 = -INFINITY, sum0 = 0, sum1 = 0, fade0 = 1, fade1 = 1;
         float s[64];
         uint32_t p[8][4];
@@ -134,8 +122,7 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
         };
         // From scores to weights of the values, in place; what has been added up so far is to fade by the two factors.
         auto softMax = [&]() {
-            const int there = walk.run->keys - walk.first, limit = walk.run->limit - walk.first;
-            const int see0 = min(there, limit + walk.run->step * row0), see1 = min(there, limit + walk.run->step * row1);
+            const auto [see0, see1] = walk.seen(row0, row1);
             if (!__all_sync(~0u, min(see0, see1) >= kWideKeys)) {
 #pragma unroll
                 for (int n = 0; n < 16; n++)

@@ -1,0 +1,275 @@
+// The small operations between the products of a step program (step.cuh): what adds partial sums up and makes the next product's activations of them.
+#pragma once
+#include "attend.cuh"
+#include "copy.cuh"
+
+constexpr int kStepConsumers = 256, kStepTile = 256;
+
+namespace {
+
+#if __CUDA_ARCH__ >= 900
+__device__ __forceinline__ int loadAcquire(const int* from) {
+    int value;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+    return value;
+}
+__device__ __forceinline__ void consumersMeet() { namedBarrier<1, kStepConsumers>(); }
+// Between ordinary accesses to global memory and those of the copy engine.
+__device__ __forceinline__ void proxyFence() { asm volatile("fence.proxy.async;" ::: "memory"); }
+
+// Until all blocks have finished the operations before this one.
+__device__ __forceinline__ void waitForPhase(const int* arrived, int phase) {
+    const int wanted = phase * static_cast<int>(gridDim.x);
+    // Some seconds: better an error than a GPU that hangs.
+    for (int polls = 0; loadAcquire(arrived) < wanted; polls++)
+        if (polls == 1 << 24) __trap();
+}
+
+// The segments that hold an output's sums.
+struct Segments { int first, end; };
+__device__ __forceinline__ Segments segmentsOf(const Sums& sums, int output) {
+    if (!sums.partials) return {};
+    return {sums.tileSegment[output / kStepTile], sums.tileSegment[output / kStepTile + 1]};
+}
+
+// Some neighbouring outputs of one row, added up over their segments; several loads are under way at a time.
+template <int N, int Width, class Vector> struct Gather {
+    int first, end;
+    const float* from;
+
+    __device__ __forceinline__ Gather(const Sums& sums, const Segments& segments, int row, int output)
+        : first(segments.first), end(segments.end), from(sums.partials + static_cast<int64_t>(row) * kStepTile + output % kStepTile) {}
+    // The first Width of them can be asked for before anything is done with them.
+    __device__ __forceinline__ void load(Vector (&some)[Width], int segment) const {
+#pragma unroll
+        for (int i = 0; i < Width; i++)
+            some[i] = segment + i < end ? __ldcg(reinterpret_cast<const Vector*>(from + static_cast<int64_t>(segment + i) * N * kStepTile)) : Vector{};
+    }
+    __device__ __forceinline__ static void add(Vector& sum, const Vector (&some)[Width]) {
+#pragma unroll
+        for (int i = 0; i < Width; i++) {
+            sum.x += some[i].x;
+            sum.y += some[i].y;
+            if constexpr (sizeof(Vector) == 16) { sum.z += some[i].z; sum.w += some[i].w; }
+        }
+    }
+    __device__ __forceinline__ void rest(Vector& sum) const {
+        for (int segment = first + Width; segment < end; segment += Width) {
+            Vector some[Width];
+            load(some, segment);
+            add(sum, some);
+        }
+    }
+};
+
+// What a norm has left for row r: 1 / |x|, and A · (x · weight) of the j-th row of A. A warp together.
+__device__ __forceinline__ float statOf(const Sums& sums, int r, int index) {
+    const int lane = threadIdx.x % 32;
+    float value = 0;
+    for (int tile = lane; tile < sums.statTiles; tile += 32) value += __ldcg(sums.stats + (static_cast<int64_t>(r) * sums.statTiles + tile) * sums.statWidth + index);
+    return warpSum(value);
+}
+__device__ __forceinline__ float normFactor(const Sums& sums, int r) { return sums.stats ? rsqrtf(statOf(sums, r, 0) * sums.inverseColumns + sums.epsilon) : 1.0f; }
+
+// Units of work are dealt to the warps of all blocks, one after another. What an operation reads that no operation before it has written is asked for before `open`, which
+// waits for those: it is called once, on the way through the first unit, by every warp.
+template <class Prepare, class Open, class Work> __device__ __forceinline__ void warpUnits(int units, Prepare prepare, Open open, Work work) {
+    int unit = blockIdx.x + threadIdx.x / 32 * gridDim.x;
+    auto first = prepare(min(unit, units - 1));
+    open();
+    for (; unit < units; unit += gridDim.x * (kStepConsumers / 32)) {
+        work(unit, first);
+        if (unit + static_cast<int>(gridDim.x) * (kStepConsumers / 32) < units) first = prepare(unit + gridDim.x * (kStepConsumers / 32));
+    }
+}
+
+// A warp a row and tile of 256 columns.
+template <int N, class Open> __device__ __forceinline__ void residual(const ResidualOp& op, Open open) {
+    constexpr int kWidth = 12;
+    const int tiles = (op.columns + kStepTile - 1) / kStepTile, lane = threadIdx.x % 32;
+    struct Prepared { Segments segments; uint2 weights[2]; };
+    auto columnOf = [&](int unit, int half) { return unit % tiles * kStepTile + half * 128 + lane * 4; };
+    auto prepare = [&](int unit) {
+        Prepared p = {segmentsOf(op.sums, unit % tiles * kStepTile), {}};
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            if (op.y && columnOf(unit, half) < op.columns) p.weights[half] = *reinterpret_cast<const uint2*>(op.weight + columnOf(unit, half));
+        return p;
+    };
+    warpUnits(op.count * tiles, prepare, open, [&](int unit, const Prepared& prepared) {
+        const int r = unit / tiles, row = op.gather ? *reinterpret_cast<const int*>(op.gather + static_cast<int64_t>(r) * op.gatherStride) : r;
+        const Gather<N, kWidth, float4> lower(op.sums, prepared.segments, row, columnOf(unit, 0)), upper(op.sums, prepared.segments, row, columnOf(unit, 1));
+        float4 some[kWidth], others[kWidth], value[2] = {};
+        lower.load(some, lower.first);
+        upper.load(others, upper.first);
+        uint2 x[2] = {};
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            if (columnOf(unit, half) < op.columns) x[half] = __ldcg(reinterpret_cast<const uint2*>(op.x + static_cast<int64_t>(row) * op.columns + columnOf(unit, half)));
+        lower.add(value[0], some);
+        upper.add(value[1], others);
+        lower.rest(value[0]);
+        upper.rest(value[1]);
+        float squares = 0;
+        float4 multiplied[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float2 a = unpack(x[half].x), b = unpack(x[half].y);
+            const uint2 rounded = {pack(a.x + value[half].x, a.y + value[half].y), pack(b.x + value[half].z, b.y + value[half].w)};
+            const float2 c = unpack(rounded.x), d = unpack(rounded.y), e = unpack(prepared.weights[half].x), f = unpack(prepared.weights[half].y);
+            squares += c.x * c.x + c.y * c.y + d.x * d.x + d.y * d.y;
+            const uint2 weighted = {pack(c.x * e.x, c.y * e.y), pack(d.x * f.x, d.y * f.y)};
+            const float2 g = unpack(weighted.x), h = unpack(weighted.y);
+            multiplied[half] = {g.x, g.y, h.x, h.y};
+            if (columnOf(unit, half) >= op.columns) continue;
+            if (op.result) *reinterpret_cast<uint2*>(op.result + static_cast<int64_t>(row) * op.columns + columnOf(unit, half)) = rounded;
+            if (op.y) *reinterpret_cast<uint2*>(op.y + static_cast<int64_t>(r) * op.columns + columnOf(unit, half)) = weighted;
+        }
+        if (!op.y) return;
+        float* stats = op.stats + static_cast<int64_t>(unit) * (1 + 2 * op.rank);
+        squares = warpSum(squares);
+        if (lane == 0) stats[0] = squares;
+        if (op.rank == 0 || op.rows[r].adapter == 0) return;
+        for (int factor = 0; factor < 2 * op.rank; factor++) {
+            const float* a = factor < op.rank ? op.queryA + static_cast<int64_t>(factor) * op.columns : op.valueA + static_cast<int64_t>(factor - op.rank) * op.columns;
+            float dot = 0;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                if (columnOf(unit, half) >= op.columns) continue;
+                const float4 f = *reinterpret_cast<const float4*>(a + columnOf(unit, half)), m = multiplied[half];
+                dot += m.x * f.x + m.y * f.y + m.z * f.z + m.w * f.w;
+            }
+            dot = warpSum(dot);
+            if (lane == 0) stats[1 + factor] = dot;
+        }
+    });
+}
+
+// A warp a row and head of q | k | v: norm, bias, low-rank update, rotary, cache.
+template <int N, class Open> __device__ __forceinline__ void rotate(const RotateOp& op, Open open) {
+    constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10;
+    const int queries = op.heads * op.perHead, all = queries + 2 * op.heads, lane = threadIdx.x % 32, plane = op.heads * kBlockSlots * kDim;
+    const int keyOutput = (queries * kDim + kStepTile - 1) / kStepTile * kStepTile, valueOutput = keyOutput + (op.heads * kDim + kStepTile - 1) / kStepTile * kStepTile;
+    struct Place { int row, kind, head; };
+    auto place = [&](int unit) {
+        const int row = unit / all, part = unit - row * all, kind = part < queries ? 0 : part < queries + op.heads ? 1 : 2;
+        return Place{row, kind, part - (kind == 0 ? 0 : kind == 1 ? queries : queries + op.heads)};
+    };
+    auto outputOf = [&](const Place& at) { return (at.kind == 0 ? 0 : at.kind == 1 ? keyOutput : valueOutput) + at.head * kDim + lane * 2; };
+    struct Prepared { Segments segments; float2 cosine, sine, lowerBias, upperBias; };
+    auto prepare = [&](int unit) {
+        const Place at = place(unit);
+        Prepared p = {segmentsOf(op.sums, outputOf(at)), {1, 1}, {}, {}, {}};
+        if (at.kind != 2) {
+            const int2 axis = *reinterpret_cast<const int2*>(op.axis + lane * 2);
+            const float2 frequency = *reinterpret_cast<const float2*>(op.frequency + lane * 2);
+            turn(op.rows[at.row].position[axis.x] * frequency.x, p.sine.x, p.cosine.x);
+            turn(op.rows[at.row].position[axis.y] * frequency.y, p.sine.y, p.cosine.y);
+        }
+        const bf16* bias = at.kind == 0 ? op.bias[0] : at.kind == 1 ? op.bias[1] : op.bias[2];
+        if (bias) {
+            p.lowerBias = unpack(*reinterpret_cast<const uint32_t*>(bias + at.head * kDim + lane * 2));
+            p.upperBias = unpack(*reinterpret_cast<const uint32_t*>(bias + at.head * kDim + lane * 2 + kHalf));
+        }
+        return p;
+    };
+    warpUnits(op.count * all, prepare, open, [&](int unit, const Prepared& prepared) {
+        const Place at = place(unit);
+        const Gather<N, kWidth, float2> lowerSums(op.sums, prepared.segments, at.row, outputOf(at)), upperSums(op.sums, prepared.segments, at.row, outputOf(at) + kHalf);
+        float2 some[kWidth], others[kWidth], lower = {}, upper = {};
+        lowerSums.load(some, lowerSums.first);
+        upperSums.load(others, upperSums.first);
+        const float factor = normFactor(op.sums, at.row);
+        lowerSums.add(lower, some);
+        upperSums.add(upper, others);
+        lowerSums.rest(lower);
+        upperSums.rest(upper);
+        if (at.kind != 1 && op.rank > 0 && op.rows[at.row].adapter) {
+            const float* b = (at.kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(at.head * kDim + lane * 2) * op.rank;
+            for (int j = 0; j < op.rank; j++) {
+                const float t = statOf(op.sums, at.row, 1 + j + (at.kind == 0 ? 0 : op.rank));
+                lower.x += b[j] * t;
+                lower.y += b[op.rank + j] * t;
+                upper.x += b[kHalf * op.rank + j] * t;
+                upper.y += b[(kHalf + 1) * op.rank + j] * t;
+            }
+        }
+        lower = {lower.x * factor + prepared.lowerBias.x, lower.y * factor + prepared.lowerBias.y};
+        upper = {upper.x * factor + prepared.upperBias.x, upper.y * factor + prepared.upperBias.y};
+        const float2 cosine = prepared.cosine, sine = prepared.sine;
+        const uint32_t first = pack(lower.x * cosine.x - upper.x * sine.x, lower.y * cosine.y - upper.y * sine.y);
+        const uint32_t second = pack(upper.x * cosine.x + lower.x * sine.x, upper.y * cosine.y + lower.y * sine.y);
+        const int slot = op.rows[at.row].slot;
+        bf16* to = at.kind == 0 ? op.q + (static_cast<int64_t>(at.row) * queries + at.head) * kDim
+                                : op.kv + (static_cast<int64_t>(slot / kBlockSlots) * 2 + (at.kind == 2)) * plane + (at.head * kBlockSlots + slot % kBlockSlots) * kDim;
+        *reinterpret_cast<uint32_t*>(to + lane * 2) = first;
+        *reinterpret_cast<uint32_t*>(to + lane * 2 + kHalf) = second;
+    });
+}
+
+// A warp 128 columns of some rows.
+template <int N, class Open> __device__ __forceinline__ void silu(const SiluOp& op, Open open) {
+    constexpr int kWidth = N == 8 ? 4 : 2, kRows = N == 8 ? 1 : 4;
+    const int chunks = (op.columns + 127) / 128, up = (op.columns + kStepTile - 1) / kStepTile * kStepTile, lane = threadIdx.x % 32;
+    struct Prepared { Segments gates, ups; };
+    auto prepare = [&](int unit) { return Prepared{segmentsOf(op.sums, unit % chunks * 128), segmentsOf(op.sums, up + unit % chunks * 128)}; };
+    warpUnits((op.rows + kRows - 1) / kRows * chunks, prepare, open, [&](int unit, const Prepared& prepared) {
+        const int first = unit / chunks * kRows, column = unit % chunks * 128 + lane * 4;
+        float4 some[kRows][kWidth], others[kRows][kWidth];
+#pragma unroll
+        for (int i = 0; i < kRows; i++) {
+            const int row = min(first + i, op.rows - 1);
+            Gather<N, kWidth, float4>(op.sums, prepared.gates, row, column).load(some[i], prepared.gates.first);
+            Gather<N, kWidth, float4>(op.sums, prepared.ups, row, up + column).load(others[i], prepared.ups.first);
+        }
+#pragma unroll
+        for (int i = 0; i < kRows; i++) {
+            const int row = min(first + i, op.rows - 1);
+            const float factor = normFactor(op.sums, row);
+            const Gather<N, kWidth, float4> gates(op.sums, prepared.gates, row, column), ups(op.sums, prepared.ups, row, up + column);
+            float4 g = {}, u = {};
+            gates.add(g, some[i]);
+            ups.add(u, others[i]);
+            gates.rest(g);
+            ups.rest(u);
+            auto gated = [factor](float gate, float value) { return gate * factor / (1 + __expf(-gate * factor)) * (value * factor); };
+            if (column < op.columns && first + i < op.rows)
+                *reinterpret_cast<uint2*>(op.h + static_cast<int64_t>(row) * op.columns + column) = {pack(gated(g.x, u.x), gated(g.y, u.y)), pack(gated(g.z, u.z), gated(g.w, u.w))};
+        }
+    });
+}
+
+// A warp a row and 128 columns.
+template <int N, class Open> __device__ __forceinline__ void storeSums(const StoreOp& op, Open open) {
+    constexpr int kWidth = 4;
+    const int chunks = (op.columns + 127) / 128, lane = threadIdx.x % 32;
+    auto prepare = [&](int unit) { return segmentsOf(op.sums, unit % chunks * 128); };
+    warpUnits(op.rows * chunks, prepare, open, [&](int unit, const Segments& segments) {
+        const int row = unit / chunks, column = unit % chunks * 128 + lane * 4;
+        const Gather<N, kWidth, float4> sums(op.sums, segments, row, column);
+        float4 some[kWidth], sum = {};
+        sums.load(some, sums.first);
+        const float factor = normFactor(op.sums, row);
+        sums.add(sum, some);
+        sums.rest(sum);
+        if (column < op.columns) *reinterpret_cast<float4*>(op.y + row * op.stride + column) = {sum.x * factor, sum.y * factor, sum.z * factor, sum.w * factor};
+    });
+}
+
+template <class Open> __device__ __forceinline__ void embed(const EmbedArgs& a, int rows, Open open) {
+    const int chunks = a.columns / 8;
+    open();
+    for (int i = blockIdx.x * kStepConsumers + threadIdx.x; i < rows * chunks; i += gridDim.x * kStepConsumers) {
+        const int row = i / chunks, c = i - row * chunks, id = a.ids[row];
+        const bf16* from = id >= 0 ? a.table + static_cast<int64_t>(id) * a.columns : a.features + static_cast<int64_t>(-id - 1) * a.columns;
+        reinterpret_cast<uint4*>(a.x + static_cast<int64_t>(row) * a.columns)[c] = reinterpret_cast<const uint4*>(from)[c];
+    }
+}
+
+template <class Open> __device__ __forceinline__ void merge(const MergeOp& op, Open open) {
+    const int heads = op.args.heads;
+    warpUnits(op.merges * heads, [&](int unit) { return MergeList(op.args, op.args.merges[unit / heads]); }, open, [&](int unit, const MergeList& list) { mergeRow(op.args, list, unit % heads); });
+}
+#endif
+
+}  // namespace
