@@ -38,13 +38,14 @@ public abstract partial class Backend
     /// <summary>do = dy · W of <see cref="ProjectOut"/>; the residual's dy passes on unchanged.</summary>
     /// <param name="dy">[T, H] float32.</param>
     /// <param name="weights">Output product.</param>
-    /// <param name="dO">[T, heads · HeadDim] float32 out.</param>
+    /// <param name="dO">[T, heads · HeadDim] of <see cref="ActivationType"/>, out.</param>
     public void ProjectOutBackward(Tensor dy, Linear weights, Tensor dO)
     {
         ArgumentNullException.ThrowIfNull(weights);
         Check.Type(ElementType.Float32, dy, nameof(dy));
         Check.Columns(weights.Outputs, dy, nameof(dy));
         Check.Shape(dy.Rows, weights.Inputs, dO, nameof(dO));
+        Check.Type(ActivationType, dO, nameof(dO));
         ProjectOutBackwardCore(dy, weights, dO);
     }
 
@@ -54,16 +55,16 @@ public abstract partial class Backend
     /// <param name="work">As in the forward pass.</param>
     /// <param name="o">[T, heads · HeadDim] output of the forward pass.</param>
     /// <param name="logSumExp">[T, heads] from the forward pass.</param>
-    /// <param name="dO">[T, heads · HeadDim] float32.</param>
-    /// <param name="dq">[T, heads · HeadDim] float32 out.</param>
+    /// <param name="dO">[T, heads · HeadDim] of <see cref="ActivationType"/>.</param>
+    /// <param name="dq">[T, heads · HeadDim] of <see cref="ActivationType"/>, out.</param>
     /// <param name="dKv">Float32 gradient of keys and values in the cache's form; out: every slot named by the work list holds the sum over all rows that saw it.</param>
     public void AttendBackward(Tensor q, KvLayer kv, AttentionWork work, Tensor o, Tensor logSumExp, Tensor dO, Tensor dq, KvLayer dKv)
     {
         Check.Heads(kv, q);
         Check.Shape(q.Rows, q.Columns, o, nameof(o));
         Check.Shape(q.Rows, q.Columns / kv.HeadDim, logSumExp, nameof(logSumExp));
-        Check.Gradient(q, dO, nameof(dO));
-        Check.Gradient(q, dq, nameof(dq));
+        Check.Same(q, dO, nameof(dO));
+        Check.Same(q, dq, nameof(dq));
         Check.Gradient(kv.Data, dKv.Data, nameof(dKv));
         AttendBackwardCore(q, kv, work, o, logSumExp, dO, dq, dKv);
     }
@@ -79,7 +80,7 @@ public abstract partial class Backend
     /// <param name="rotary">Rotary embedding.</param>
     /// <param name="rows">[T] as in the forward pass.</param>
     /// <param name="lowRank">[T, 2 · rank] what the forward pass kept.</param>
-    /// <param name="dq">[T, heads · HeadDim] float32, with respect to the rotated queries.</param>
+    /// <param name="dq">[T, heads · HeadDim] of <see cref="ActivationType"/>, with respect to the rotated queries.</param>
     /// <param name="dKv">Float32 gradient of keys and values; a row's own slot is read.</param>
     /// <param name="dy">[T, H] float32 gradient of the residual stream after attention.</param>
     /// <param name="dx">[T, H] float32 out; may be dy itself.</param>
@@ -93,6 +94,7 @@ public abstract partial class Backend
         Check.Columns(weights.Query.Inputs, x, nameof(x));
         Check.Length(x.Rows, rows, nameof(rows));
         Check.Shape(x.Rows, weights.Query.Outputs, dq, nameof(dq));
+        Check.Type(ActivationType, dq, nameof(dq));
         Check.Kv(dKv, rotary, weights.Key.Outputs, dq.Columns);
         Check.Gradient(x, dy, nameof(dy));
         Check.Gradient(x, dx, nameof(dx));

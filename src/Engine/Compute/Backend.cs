@@ -2,9 +2,9 @@ namespace LrIad.Engine.Compute;
 
 /// <summary>
 /// THE SEAM: the sub-layer operations everything above is written in. Two backends compute the same function behind it.
-/// Activations are of <see cref="ActivationType"/>, weights bfloat16, adapters and all gradients float32; sums, norms, soft-maxes, rotary
-/// angles and log-probs are computed in float32. A row of a result depends on that row's own inputs alone, never on its neighbours in the batch
-/// (on the CPU bit for bit). Public methods check shapes once and call the protected cores.
+/// Activations are of <see cref="ActivationType"/>, weights bfloat16, adapters and gradients float32 (but dO and dq of attention, which are rounded like o
+/// and q); sums, norms, soft-maxes, rotary angles and log-probs are computed in float32. A row of a result depends on that row's own inputs alone, never on
+/// its neighbours in the batch (on the CPU bit for bit). Public methods check shapes once and call the protected cores.
 /// </summary>
 public abstract partial class Backend : IDisposable
 {

@@ -25,8 +25,8 @@ public sealed class Tape
             arena.Allocate(type, maxRows, text.Hidden), arena.Allocate(type, maxRows, queries), arena.Allocate(type, maxRows, queries),
             arena.Allocate(ElementType.Float32, maxRows, text.Heads), arena.Allocate(ElementType.Float32, maxRows, 2 * rank),
             arena.Allocate(type, maxRows, text.Hidden), arena.Allocate(type, maxRows, layer.FeedForward.SavedColumns)))];
-        DQuery = arena.Allocate(ElementType.Float32, maxRows, queries);
-        DOutput = arena.Allocate(ElementType.Float32, maxRows, queries);
+        DQuery = arena.Allocate(type, maxRows, queries);
+        DOutput = arena.Allocate(type, maxRows, queries);
         var kv = cache.Layers[0];
         DKeyValue = kv with { Data = arena.Allocate(ElementType.Float32, kv.Data.Rows, kv.Data.Columns) };
     }
