@@ -20,17 +20,44 @@ struct EmbedArgs { const int* ids; const bf16* table; const bf16* features; bf16
 struct ConvertArgs { const float* from; bf16* to; int64_t count; };
 
 // y[r] = norm(x[row r]); row r is r itself or, where `gather` is given, the int at gather + r · gatherStride bytes.
-// With rank > 0 also lowRank[r] = [A_q · y[r] | A_v · y[r]], zero where the row's adapter is off.
 struct NormArgs {
     const bf16 *x, *weight, *bias;
     bf16* y;
     const char* gather;
-    const TokenRow* rows;
-    const float *queryA, *valueA;
-    float* lowRank;
-    int count, columns, layerNorm, gatherStride, rank;
+    int count, columns, layerNorm, gatherStride;
+    float epsilon;
+    int reserved;
+};
+
+// Training (backward.cuh). dx[row r] = residual[row r] + the norm's J · dy[r]; RMS norms.
+struct NormBackwardArgs {
+    const bf16 *x, *weight, *dy;
+    const float* residual;
+    float* dx;
+    const char* gather;
+    int count, columns, gatherStride;
     float epsilon;
 };
+struct GatedSiluBackwardArgs { const bf16 *gateUp, *dh; bf16* dGateUp; int rows, columns; };
+struct QkvBackwardArgs {
+    const bf16* dq;
+    const float* dKv;
+    bf16* dQkv;
+    const TokenRow* rows;
+    const int* axis;
+    const float* frequency;
+    int heads, perHead, headDim, reserved;
+};
+struct HeadBackwardArgs { const float* logits; const LogProbRow* targets; const float *logSumExp, *dLogProb; bf16* dLogits; int vocabulary, reserved; };
+
+// The adapter over many rows (adapter.cuh). Masks are bits, [rows, (columns + 31) / 32] words, or none.
+struct DropoutArgs { const TokenRow* rows; uint32_t* mask; uint32_t keyLow, keyHigh, counter, step, threshold; int words; };
+// Element (j, c) of a factor lies at j · rowStride + c · columnStride; it meets columns [offset, offset + columns) of x.
+struct LowRankSide { const float* factor; const uint32_t* mask; int offset, columns, rowStride, columnStride; };
+struct LowRankArgs { LowRankSide sides[2]; const bf16* x; const TokenRow* rows; float* out; int count, stride, rank; float scale; };
+struct FactorSide { float* gradient; const uint32_t* mask; int64_t firstPartial; int offset, columns, rowStride, columnStride; };
+struct FactorGradientArgs { FactorSide sides[2]; const bf16* x; const float* s; float* partials; int count, stride, rank, splitRows, splits; float scale; };
+struct LowRankBackwardArgs { bf16* dx; const float *s, *queryA, *valueA; const uint32_t *queryMask, *valueMask; int count, columns, rank; float scale; };
 
 // Low-rank update, rotary and the way into the cache, from rows of q | k | v.
 struct QkvArgs {

@@ -1,4 +1,4 @@
-// Norms, and the low-rank half of the adapter that starts from their result.
+// Norms.
 #pragma once
 #include "common.cuh"
 
@@ -44,19 +44,4 @@ extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm(const __gr
         for (int i = 0; i < 8; i++) e.v[i] = (e.v[i] - mean) * inverse * w.v[i] + b.v[i];
         e.store(y + c * 8);
     });
-    if (a.rank == 0) return;
-
-    // A thread reads again only what it wrote itself.
-    const bool on = a.rows[r].adapter != 0;
-    for (int j = 0; j < 2 * a.rank; j++) {
-        const float* factor = j < a.rank ? a.queryA + static_cast<int64_t>(j) * a.columns : a.valueA + static_cast<int64_t>(j - a.rank) * a.columns;
-        float dot = 0;
-        for (int c = lane; on && c < chunks; c += 32) {
-            const Eight e = Eight::load(y + c * 8);
-            const float4 f = *reinterpret_cast<const float4*>(factor + c * 8), g = *reinterpret_cast<const float4*>(factor + c * 8 + 4);
-            dot += e.v[0] * f.x + e.v[1] * f.y + e.v[2] * f.z + e.v[3] * f.w + e.v[4] * g.x + e.v[5] * g.y + e.v[6] * g.z + e.v[7] * g.w;
-        }
-        dot = warpSum(dot);
-        if (lane == 0) a.lowRank[static_cast<int64_t>(r) * 2 * a.rank + j] = dot;
-    }
 }

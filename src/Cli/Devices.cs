@@ -1,4 +1,3 @@
-using LrIad.Engine;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Compute.Cpu;
 using LrIad.Engine.Compute.Cuda;
@@ -20,11 +19,6 @@ internal static class Devices
         "auto" when CudaUnavailable is not null => new CpuBackend(),
         _ => new CudaBackend(),
     };
-
-    /// <summary>Opens a device that can train.</summary>
-    public static Backend OpenForTraining(string device) => device == "cuda"
-        ? throw new InputException("--device cuda: training runs on the CPU so far; the GPU evaluates, inspects and scores. Use --device cpu, or leave it out.")
-        : new CpuBackend();
 
     /// <summary>Checks a name.</summary>
     public static string Parse(Values values) => values.OneOf("auto", "cpu", "cuda");

@@ -25,14 +25,19 @@ internal static class DoctorCommand
         screen.Result($"{"libtorch",-12}{(trains ? torch : "not usable")}");
         screen.Result($"{"sample",-12}{sample ?? "not found: --sample works in a clone of the project alone"}");
         screen.Result();
-        screen.Result("runs:         eval, inspect, score, tokenize, data stats on the CPU" + (trains ? "; train on the CPU" : ""));
-        var cuda = Devices.CudaUnavailable;
+        var (verbs, cuda) = ("eval, inspect, score" + (trains ? ", train" : ""), Devices.CudaUnavailable);
+        screen.Result($"runs:         {verbs}, tokenize, data stats on the CPU");
         if (cuda is null)
         {
-            screen.Result("              eval, inspect, score on the GPU");
+            screen.Result($"              {verbs}, bench on the GPU");
         }
 
-        screen.Result("does not run: train on the GPU" + (cuda is null ? "" : $"; --device cuda at all: {cuda}") + (trains ? "" : "; train"));
+        var missing = new[] { trains ? null : "train", cuda is null ? null : $"--device cuda and bench: {cuda}" }.OfType<string>().ToArray();
+        if (missing.Length > 0)
+        {
+            screen.Result($"does not run: {string.Join("; ", missing)}");
+        }
+
         if (!trains)
         {
             screen.Result($"to mend it:   {torch}");

@@ -19,7 +19,7 @@ internal static class TrainCommand
     {
         var config = options.Resolve();
         ConfigRules.Check(config);
-        using var backend = Devices.OpenForTraining(options.Device);
+        using var backend = Devices.Open(options.Device);
         var clock = Stopwatch.StartNew();
         try
         {

@@ -4,11 +4,12 @@ namespace LrIad.Interop;
 /// <param name="Rows">Rows of x and y.</param>
 /// <param name="Outputs">Rows of W, columns of y.</param>
 /// <param name="Inputs">Columns of x and W.</param>
-/// <param name="Stride">Elements from one row of y to the next.</param>
+/// <param name="Stride">Elements from one row of y (on the way back, of x) to the next; the other matrices' rows lie side by side.</param>
 /// <param name="Bias">Whether a bias is added.</param>
 /// <param name="Residual">Whether a matrix of y's form is added.</param>
 /// <param name="Float32">Whether y is float32 instead of bfloat16.</param>
-public readonly record struct Product(int Rows, int Outputs, int Inputs, long Stride, bool Bias, bool Residual, bool Float32);
+/// <param name="Back">Whether it is y = x·W instead, W being [inputs, outputs]: the way gradients go.</param>
+public readonly record struct Product(int Rows, int Outputs, int Inputs, long Stride, bool Bias, bool Residual, bool Float32, bool Back);
 
 /// <summary>Matrix products by cuBLASLt. What it finds out about a shape is kept.</summary>
 public sealed unsafe class CublasLt : IDisposable
@@ -61,7 +62,7 @@ public sealed unsafe class CublasLt : IDisposable
     /// <summary>y = x·Wᵀ + bias + residual.</summary>
     /// <param name="product">The shape.</param>
     /// <param name="x">[rows, inputs].</param>
-    /// <param name="weight">[outputs, inputs].</param>
+    /// <param name="weight">[outputs, inputs]; [inputs, outputs] on the way back.</param>
     /// <param name="bias">[outputs] or 0.</param>
     /// <param name="residual">[rows, outputs] with y's stride, or 0; may be y.</param>
     /// <param name="y">[rows, outputs].</param>
@@ -121,7 +122,7 @@ public sealed unsafe class CublasLt : IDisposable
 
             Check(Blas.cublasLtMatmulDescCreate(out var description, Blas.Compute32, Blas.Real32), "cublasLtMatmulDescCreate");
             Description = description;
-            var transposed = 1;
+            var transposed = product.Back ? 0 : 1;
             Check(Blas.cublasLtMatmulDescSetAttribute(description, Blas.TransposeA, &transposed, sizeof(int)), "cublasLtMatmulDescSetAttribute");
             if (product.Bias)
             {
@@ -130,9 +131,9 @@ public sealed unsafe class CublasLt : IDisposable
                 Check(Blas.cublasLtMatmulDescSetAttribute(description, Blas.BiasType, &type, sizeof(int)), "cublasLtMatmulDescSetAttribute");
             }
 
-            Weight = Layout(Blas.RealBFloat16, product.Inputs, product.Outputs, product.Inputs);
-            X = Layout(Blas.RealBFloat16, product.Inputs, product.Rows, product.Inputs);
-            Y = Layout(product.Float32 ? Blas.Real32 : Blas.RealBFloat16, product.Outputs, product.Rows, product.Stride);
+            Weight = product.Back ? Layout(Blas.RealBFloat16, product.Outputs, product.Inputs, product.Outputs) : Layout(Blas.RealBFloat16, product.Inputs, product.Outputs, product.Inputs);
+            X = Layout(Blas.RealBFloat16, product.Inputs, product.Rows, product.Back ? product.Stride : product.Inputs);
+            Y = Layout(product.Float32 ? Blas.Real32 : Blas.RealBFloat16, product.Outputs, product.Rows, product.Back ? product.Outputs : product.Stride);
             Blas.Heuristic best;
             var status = Blas.cublasLtMatmulAlgoGetHeuristic(owner._handle, description, Weight, X, Y, Y, owner._preference, 1, &best, out var found);
             if (status != 0 || found == 0)

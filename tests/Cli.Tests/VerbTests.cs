@@ -51,7 +51,7 @@ internal sealed class VerbTests
         Assert.Multiple(() =>
         {
             Assert.That(outcome.ExitCode, Is.Zero, outcome.Error);
-            Assert.That(outcome.Output, Does.Contain("runs:").And.Contain("train on the CPU").And.Contain("does not run:"));
+            Assert.That(outcome.Output, Does.Contain("runs:").And.Contain("train").And.Contain("on the CPU"));
         });
     }
 

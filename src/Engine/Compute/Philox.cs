@@ -57,13 +57,13 @@ public static class Philox
     /// <param name="mask">Out, a channel each.</param>
     public static void DropoutMask(in Dropout dropout, int projection, uint rowId, uint rowPosition, Span<float> mask)
     {
-        var threshold = (uint)Math.Min(uint.MaxValue, (double)dropout.Probability * 4294967296.0);
+        var (key, counter, threshold) = DropoutCounters(dropout);
         var kept = 1f / (1f - dropout.Probability);
-        var first = (uint)((dropout.Layer * 2) + projection) << 18;
+        var first = counter + ((uint)projection << 18);
         Span<uint> words = stackalloc uint[WordsAtATime];
         for (var i = 0; i < mask.Length; i += WordsAtATime)
         {
-            Words32(dropout.Seed ^ DropoutStream, first + (uint)(i / 4), rowPosition, rowId, (uint)dropout.Step, words);
+            Words32(key, first + (uint)(i / 4), rowPosition, rowId, (uint)dropout.Step, words);
             var j = 0;
             for (; j < WordsAtATime && i + j + 8 <= mask.Length; j += 8)
             {
@@ -77,6 +77,10 @@ public static class Philox
             }
         }
     }
+
+    /// <summary>What a backend that draws masks itself needs: the key, the first counter of the query's channels (the value's is 2¹⁸ on), and below which word a channel is dropped.</summary>
+    public static (ulong Key, uint Counter, uint Threshold) DropoutCounters(in Dropout dropout) =>
+        (dropout.Seed ^ DropoutStream, (uint)(dropout.Layer * 2) << 18, (uint)Math.Min(uint.MaxValue, (double)dropout.Probability * 4294967296.0));
 
     /// <summary>32 words of a row: those of the eight blocks with first counters <paramref name="c0"/> to c0 + 7, in the row's order.</summary>
     [SkipLocalsInit]

@@ -2,6 +2,7 @@ using LrIad.Engine.Compute;
 using LrIad.Engine.Compute.Cpu;
 using LrIad.Engine.Compute.Cuda;
 using LrIad.Engine.Model;
+using LrIad.Engine.Tests.Oracle;
 
 namespace LrIad.Engine.Tests.Flow;
 
@@ -57,6 +58,28 @@ internal sealed class CudaModelTests
         {
             Assert.That(sure, Is.Not.Empty);
             Assert.That(sure.Select(i => actual.Tokens[i]), Is.EqualTo(sure.Select(i => expected.Tokens[i])));
+        }
+    }
+
+    [Test]
+    public void Adapter_gradients_are_those_of_the_CPU()
+    {
+        using var cpu = new CpuBackend();
+        using var reference = QwenModel.Load(TestFiles.TinyModel, cpu);
+        using var golden = TestFiles.Golden("adapter");
+        var (gpuGradients, gpuLogProbs) = GoldenPass.AdapterGradients(_model, _backend);
+        var (cpuGradients, _) = GoldenPass.AdapterGradients(reference, cpu);
+        var errors = gpuLogProbs.Zip(golden.Read("completion_logprobs_with_adapter"), (a, b) => Math.Abs(a - b)).ToArray();
+        TestContext.Out.WriteLine($"log-probs with adapter: mean {errors.Average():F5}, largest {errors.Max():F5}");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(errors.Average(), Is.LessThan(0.015));
+            foreach (var (key, expected) in cpuGradients)
+            {
+                var error = Reference.RelativeError(gpuGradients[key], Reference.Widen(expected));
+                TestContext.Out.WriteLine($"{key}: {error:P3}");
+                Assert.That(error, Is.LessThan(0.02), key);
+            }
         }
     }
 

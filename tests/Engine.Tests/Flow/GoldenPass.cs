@@ -87,6 +87,34 @@ internal static class GoldenPass
         return pass.Forward([GroupOf(prompt, completion)], 1f, adapter, default);
     }
 
+    /// <summary>The golden adapter case: log-probs with the adapter on, and the gradient of their golden weighted sum with respect to every factor, by its key in the file.</summary>
+    public static (Dictionary<string, float[]> Gradients, float[] LogProbs) AdapterGradients(QwenModel model, Backend backend)
+    {
+        var adapter = AdapterFile.Load(Path.Combine(TestFiles.Goldens, "adapter"), model.Geometry);
+        using var golden = TestFiles.Golden("case5");
+        using var expected = TestFiles.Golden("adapter");
+        var (prompt, completion) = Split(model, golden, golden.Read("image_embeds"));
+        var shape = AdapterWeights.ShapeFor(model.Geometry, adapter.Rank);
+        using var weights = new AdapterWeights(backend, shape);
+        using var gradients = new AdapterWeights(backend, shape);
+        using var pass = new PolicyPass(model, backend, 512, 2, adapter.Rank);
+        weights.Upload(adapter.Effective());
+        var logProbs = pass.Forward([GroupOf(prompt, completion)], 1f, weights, default);
+        pass.Backward(expected.Read("weights"), gradients);
+
+        var byKey = new Dictionary<string, float[]>();
+        foreach (var (layer, i) in gradients.Download().Select((layer, i) => (layer, i)))
+        {
+            // The gradient of the scaled B, times the scale, is that of B.
+            byKey[AdapterFile.Key(i, "q_proj", "A")] = layer.QueryA;
+            byKey[AdapterFile.Key(i, "q_proj", "B")] = [.. layer.QueryB.Select(value => (float)(value * adapter.Scale))];
+            byKey[AdapterFile.Key(i, "v_proj", "A")] = layer.ValueA;
+            byKey[AdapterFile.Key(i, "v_proj", "B")] = [.. layer.ValueB.Select(value => (float)(value * adapter.Scale))];
+        }
+
+        return (byKey, logProbs);
+    }
+
     public static Group GroupOf(EncodedPrompt prompt, params int[][] completions) =>
         new(prompt, [.. completions.Select((tokens, i) => new Completion((uint)i, tokens, new float[tokens.Length], new float[tokens.Length], true))], null);
 }

@@ -2,8 +2,11 @@ namespace LrIad.Engine.Compute.Cuda;
 
 public sealed unsafe partial class CudaBackend
 {
-    /// <summary>Rows whose logits are in memory at a time.</summary>
-    private const int HeadRows = 256;
+    /// <summary>Rows to draw from whose logits are in memory at a time.</summary>
+    private const int DrawnRows = 256;
+
+    /// <summary>Rows to score whose logits are in memory at a time: enough for the products to run at speed.</summary>
+    private const int ScoredRows = 1024;
 
     /// <summary>Parts that a row's vocabulary is looked at in: always the same, so that a row's sums do not depend on how many others there are.</summary>
     private const int HeadSplits = 64;
@@ -11,9 +14,9 @@ public sealed unsafe partial class CudaBackend
     /// <inheritdoc/>
     protected override void LogProbCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<int> options, HeadResult result)
     {
-        for (var first = 0; first < rows.Length; first += HeadRows)
+        for (var first = 0; first < rows.Length; first += ScoredRows)
         {
-            var chunk = rows.Slice(first, Math.Min(HeadRows, rows.Length - first));
+            var chunk = rows.Slice(first, Math.Min(ScoredRows, rows.Length - first));
             RunHead(x, head, chunk.Address, sizeof(LogProbRow), chunk.Length, Results(result, first) with { Targets = chunk.Address, Options = options.Address, OptionCount = options.Length });
         }
     }
@@ -21,9 +24,9 @@ public sealed unsafe partial class CudaBackend
     /// <inheritdoc/>
     protected override void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, HeadResult result)
     {
-        for (var first = 0; first < rows.Length; first += HeadRows)
+        for (var first = 0; first < rows.Length; first += DrawnRows)
         {
-            var chunk = rows.Slice(first, Math.Min(HeadRows, rows.Length - first));
+            var chunk = rows.Slice(first, Math.Min(DrawnRows, rows.Length - first));
             RunHead(x, head, chunk.Address, sizeof(SampleRow), chunk.Length, Results(result, first) with { Samples = chunk.Address });
         }
     }
@@ -47,7 +50,7 @@ public sealed unsafe partial class CudaBackend
         Activation(x, nameof(x));
         var vocabulary = head.Weight.Rows;
         var normed = Borrow(Scratch.Normed, (long)count * x.Columns * sizeof(ushort));
-        var logits = Borrow(Scratch.Logits, (long)HeadRows * vocabulary * sizeof(float));
+        var logits = Borrow(Scratch.Logits, (long)count * vocabulary * sizeof(float));
         if (IsPlain(head.Norm) && vocabulary % 4 == 0 && _program.Takes(count, x.Columns))
         {
             _program.Begin(count);
@@ -67,8 +70,8 @@ public sealed unsafe partial class CudaBackend
             Vocabulary = vocabulary,
             Splits = HeadSplits,
             Parts = Borrow(Scratch.HeadParts, (long)count * HeadSplits * sizeof(HeadPart)),
-            Floor = Borrow(Scratch.HeadFloor, HeadRows * sizeof(float)),
-            LastTied = Borrow(Scratch.HeadLastTied, HeadRows * sizeof(int)),
+            Floor = Borrow(Scratch.HeadFloor, count * sizeof(float)),
+            LastTied = Borrow(Scratch.HeadLastTied, count * sizeof(int)),
         };
         if (args.Samples != 0)
         {

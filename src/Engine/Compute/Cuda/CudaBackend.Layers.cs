@@ -33,18 +33,13 @@ public sealed unsafe partial class CudaBackend
     protected override void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank)
     {
         Activation(x, nameof(x));
-        if (adapter is not null && dropout.Probability > 0)
-        {
-            throw NotYet("LoRA dropout");
-        }
-
         var count = x.Rows;
         var rank = adapter?.Rank ?? 0;
         var normed = Borrow(Scratch.Normed, x.Length * sizeof(ushort));
         var (queries, keys) = (weights.Query.Outputs, weights.Key.Outputs);
         var (tables, perHead) = (Tables(rotary), queries / keys);
         var (queryA, valueA, queryB, valueB) = (Address(adapter?.Query.A ?? default), Address(adapter?.Value.A ?? default), Address(adapter?.Query.B ?? default), Address(adapter?.Value.B ?? default));
-        if (kv.HeadDim == 128 && lowRank.IsEmpty && IsPlain(weights.Norm) && _program.Takes(count, x.Columns))
+        if (kv.HeadDim == 128 && lowRank.IsEmpty && dropout.Probability == 0 && IsPlain(weights.Norm) && _program.Takes(count, x.Columns))
         {
             _program.Begin(count);
             var norm = _program.Normalize(x.Address, x.Columns, weights.Norm, normed, count, new ResidualOp { Rows = rows.Address, QueryA = queryA, ValueA = valueA, Rank = rank });
@@ -56,7 +51,12 @@ public sealed unsafe partial class CudaBackend
         }
 
         var low = rank == 0 ? 0 : lowRank.IsEmpty ? Borrow(Scratch.LowRank, (long)count * 2 * rank * sizeof(float)) : lowRank.Address;
-        Normalize(x, weights.Norm, normed, new NormArgs { Rows = rows.Address, QueryA = queryA, ValueA = valueA, LowRank = low, Rank = rank }, count);
+        Normalize(x, weights.Norm, normed, default, count);
+        if (adapter is not null)
+        {
+            LowRankOf(adapter, dropout, rows, normed, x.Columns, low);
+        }
+
         var width = queries + (2 * keys);
         var qkv = Borrow(Scratch.Qkv, (long)count * width * sizeof(ushort));
         if (Joined(weights.Query, weights.Key, weights.Value) is { } all)
@@ -171,7 +171,7 @@ public sealed unsafe partial class CudaBackend
         Multiply(weights.Second, activated, features.Rows, features.Address, features.Columns);
     }
 
-    /// <summary>y = norm(x), of the rows themselves or of those that <paramref name="extra"/> gathers; it also carries the low-rank half of an adapter.</summary>
+    /// <summary>y = norm(x), of the rows themselves or of those that <paramref name="extra"/> gathers.</summary>
     private void Normalize(Tensor x, Norm norm, nint y, NormArgs extra, int rows) => _kernels.Norm.Launch(
         Stream,
         extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Count = rows, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },

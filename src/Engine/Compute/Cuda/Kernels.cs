@@ -10,9 +10,27 @@ internal record struct EmbedArgs(nint Ids, nint Table, nint Features, nint X, in
 
 internal record struct ConvertArgs(nint From, nint To, long Count);
 
-internal record struct NormArgs(
-    nint X, nint Weight, nint Bias, nint Y, nint Gather, nint Rows, nint QueryA, nint ValueA, nint LowRank,
-    int Count, int Columns, int LayerNorm, int GatherStride, int Rank, float Epsilon);
+internal record struct NormArgs(nint X, nint Weight, nint Bias, nint Y, nint Gather, int Count, int Columns, int LayerNorm, int GatherStride, float Epsilon, int Reserved = 0);
+
+internal record struct NormBackwardArgs(nint X, nint Weight, nint Dy, nint Residual, nint Dx, nint Gather, int Count, int Columns, int GatherStride, float Epsilon);
+
+internal record struct GatedSiluBackwardArgs(nint GateUp, nint Dh, nint DGateUp, int Rows, int Columns);
+
+internal record struct QkvBackwardArgs(nint Dq, nint DKv, nint DQkv, nint Rows, nint Axis, nint Frequency, int Heads, int PerHead, int HeadDim, int Reserved = 0);
+
+internal record struct HeadBackwardArgs(nint Logits, nint Targets, nint LogSumExp, nint DLogProb, nint DLogits, int Vocabulary, int Reserved = 0);
+
+internal record struct DropoutArgs(nint Rows, nint Mask, uint KeyLow, uint KeyHigh, uint Counter, uint Step, uint Threshold, int Words);
+
+internal record struct LowRankSide(nint Factor, nint Mask, int Offset, int Columns, int RowStride, int ColumnStride);
+
+internal record struct LowRankArgs(LowRankSide Query, LowRankSide Value, nint X, nint Rows, nint Out, int Count, int Stride, int Rank, float Scale);
+
+internal record struct FactorSide(nint Gradient, nint Mask, long FirstPartial, int Offset, int Columns, int RowStride, int ColumnStride);
+
+internal record struct FactorGradientArgs(FactorSide Query, FactorSide Value, nint X, nint S, nint Partials, int Count, int Stride, int Rank, int SplitRows, int Splits, float Scale);
+
+internal record struct LowRankBackwardArgs(nint Dx, nint S, nint QueryA, nint ValueA, nint QueryMask, nint ValueMask, int Count, int Columns, int Rank, float Scale);
 
 internal record struct QkvArgs(
     nint Qkv, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint LowRank, nint QueryB, nint ValueB, int Heads, int PerHead, int HeadDim, int Rank);
@@ -171,6 +189,8 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
         Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
+        Unsafe.SizeOf<NormBackwardArgs>(), Unsafe.SizeOf<GatedSiluBackwardArgs>(), Unsafe.SizeOf<QkvBackwardArgs>(), Unsafe.SizeOf<HeadBackwardArgs>(), Unsafe.SizeOf<DropoutArgs>(),
+        Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(),
         AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
     ];
 
@@ -204,6 +224,15 @@ internal sealed class Kernels : IDisposable
         HeadTruncate = Kernel("lriad_head_truncate");
         HeadParts = Kernel("lriad_head_parts");
         HeadFinish = Kernel("lriad_head_finish");
+        NormBackward = Kernel("lriad_norm_backward");
+        GatedSiluBackward = Kernel("lriad_gated_silu_backward");
+        QkvBackward = Kernel("lriad_qkv_backward");
+        HeadBackward = Kernel("lriad_head_backward");
+        Dropout = Kernel("lriad_dropout");
+        LowRank = Kernel("lriad_low_rank");
+        FactorGradient = Kernel("lriad_factor_gradient");
+        FactorFinish = Kernel("lriad_factor_finish");
+        LowRankBackward = Kernel("lriad_low_rank_backward");
         Read = _module.Kernel("lriad_read");
         Steps = context.ComputeCapability == Hopper ? [.. StepShapes.Select(shape => new StepKernel(Kernel($"lriad_step_{shape.Rows}", StepKernel.SharedBytes(shape.Rows, shape.Stages)), shape.Rows))] : [];
 
@@ -240,6 +269,24 @@ internal sealed class Kernels : IDisposable
     public CudaKernel HeadParts { get; }
 
     public CudaKernel HeadFinish { get; }
+
+    public CudaKernel NormBackward { get; }
+
+    public CudaKernel GatedSiluBackward { get; }
+
+    public CudaKernel QkvBackward { get; }
+
+    public CudaKernel HeadBackward { get; }
+
+    public CudaKernel Dropout { get; }
+
+    public CudaKernel LowRank { get; }
+
+    public CudaKernel FactorGradient { get; }
+
+    public CudaKernel FactorFinish { get; }
+
+    public CudaKernel LowRankBackward { get; }
 
     public CudaKernel Read { get; }
 
