@@ -2,6 +2,7 @@ using System.CommandLine;
 using LrIad.Engine.Bench;
 using LrIad.Engine.Compute.Cuda;
 using LrIad.Engine.Model;
+using LrIad.Learn;
 using static LrIad.Cli.Settings<LrIad.Cli.BenchOptions>;
 
 namespace LrIad.Cli;
@@ -27,6 +28,7 @@ internal static class BenchCommand
         ("vision", bench => [bench.VisionEncoder()]),
         ("prefill", bench => new[] { 1, 8 }.Select(bench.Prefill)),
         ("decode", bench => new[] { 8, 64, 256 }.Select(bench.Decode)),
+        ("grpo", bench => new[] { 1, 8 }.SelectMany(prompts => bench.Grpo(prompts, LibTorch.Check().Works ? PolicyLearner.Create : null))),
     ];
 
     private static readonly Setting<BenchOptions>[] Settings =

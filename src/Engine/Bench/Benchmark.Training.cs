@@ -1,0 +1,163 @@
+using System.Diagnostics;
+using LrIad.Engine.Compute;
+using LrIad.Engine.Config;
+using LrIad.Engine.Learn;
+using LrIad.Engine.Model;
+using LrIad.Engine.Rollout;
+using LrIad.Engine.Text;
+
+namespace LrIad.Engine.Bench;
+
+// A GRPO step, phase by phase, with the parts that training has.
+public sealed partial class Benchmark
+{
+    private const int TrainedTokens = 200;
+    private const int StepRepeats = 3;
+
+    /// <summary>
+    /// A step of some prompts with eight completions of 200 tokens each, dropout and reference included, and its phases: groups go through training passes one by
+    /// one, with their prompts computed once. Without a learner the objective and the optimizer are left out.
+    /// </summary>
+    public IEnumerable<BenchRow> Grpo(int prompts, LearnerFactory? learners)
+    {
+        using var step = new GrpoStep(this, prompts, learners);
+        var (work, groupRows) = ($"{prompts} × {GroupSize} × {TrainedTokens}", PromptTokens + (GroupSize * (TrainedTokens - 1)));
+        var (tokens, scored) = ((long)prompts * groupRows, (long)prompts * GroupSize * TrainedTokens);
+        var (layers, head) = (2 * tokens * LayerWeights, 2 * scored * HeadWeights);
+
+        // Every completion token sees the prompt and what is in front of it in its own completion.
+        var pairs = prompts * (((long)PromptTokens * PromptTokens / 2) + (GroupSize * TrainedTokens * (PromptTokens + (TrainedTokens / 2L))));
+        var attention = 4 * pairs * Text.Heads * Text.HeadDim * Text.Layers;
+        var forward = layers + head + attention;
+        var backward = layers + (2 * head) + (attention * 5 / 2);
+
+        step.Run();
+        var phases = new SortedDictionary<string, List<double>>(StringComparer.Ordinal);
+        for (var i = 0; i < StepRepeats; i++)
+        {
+            foreach (var (phase, seconds) in step.Run())
+            {
+                (phases.TryGetValue(phase, out var times) ? times : phases[phase] = []).Add(seconds * 1e3);
+            }
+        }
+
+        double Middle(string phase) => phases[phase].Order().ElementAt(StepRepeats / 2);
+        var rollout = TrainedTokens * (((LayerWeights + HeadWeights) * sizeof(ushort)) + (((prompts * PromptTokens) + ((long)prompts * GroupSize * TrainedTokens / 2)) * KvBytes));
+        yield return Row($"GRPO {work}: images and prompts", Middle("prompts"), VisionBytes, prompts * VisionFlops);
+        yield return Row($"GRPO {work}: rollout", Middle("rollout"), rollout, 2 * prompts * PromptTokens * LayerWeights);
+        yield return Row($"GRPO {work}: reference log-probs", Middle("reference"), LayerWeights * sizeof(ushort), forward);
+        var policy = Row($"GRPO {work}: policy forward + backward", Middle("forward") + Middle("backward"), LayerWeights * sizeof(ushort), forward + backward);
+        yield return policy with { Bound = Invariant($"{policy.Bound}; log-probs of rollout and forward differ by {step.Mismatch:F5} a token") };
+        if (learners is not null)
+        {
+            yield return Row($"GRPO {work}: objective and optimizer", Middle("objective") + Middle("optimizer"), 0, 0);
+        }
+
+        var (free, total) = _backend.Context.Memory();
+        var all = Row($"GRPO {work}: whole step", Middle("step"), rollout, (2 * forward) + backward);
+        var floor = (rollout / Ceilings.ReadBytesPerSecond * 1e3) + (((2 * forward) + backward) / Ceilings.FlopsPerSecond * 1e3);
+        yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {(total - free) / 1073741824.0:F1} GiB of the GPU in use") };
+    }
+
+    private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
+
+    /// <summary>What <see cref="Training"/> does in a step, on prompts that mean nothing.</summary>
+    private sealed class GrpoStep : IDisposable
+    {
+        private readonly Benchmark _owner;
+        private readonly int _prompts;
+        private readonly VisionEncoder _vision;
+        private readonly Arena _arena;
+        private readonly Tensor _features;
+        private readonly Generator _generator;
+        private readonly PolicyPass _pass;
+        private readonly AdapterWeights _adapter;
+        private readonly AdapterWeights _gradients;
+        private readonly IPolicyLearner? _learner;
+        private readonly SamplingOptions _sampling = new() { MaxCompletionLength = TrainedTokens };
+        private int _steps;
+
+        public GrpoStep(Benchmark owner, int prompts, LearnerFactory? learners)
+        {
+            (_owner, _prompts) = (owner, prompts);
+            var (model, backend) = (owner._model, owner._backend);
+            var lora = new LoraOptions { Rank = AdapterRank };
+            var shape = AdapterWeights.ShapeFor(model.Geometry, lora.Rank);
+            _vision = new VisionEncoder(model, backend);
+            _arena = backend.CreateArena("benchmark");
+            _features = _arena.Allocate(ElementType.BFloat16, GridH * GridW / 4, owner.Text.Hidden);
+            _generator = new Generator(model, backend, new AnswerOptions([1, 2, 3], 4, 5), new GeneratorLimits(prompts * GroupSize, PromptTokens, TrainedTokens));
+            _pass = new PolicyPass(model, backend, PromptTokens + (GroupSize * TrainedTokens), GroupSize + 1, lora.Rank);
+            (_adapter, _gradients) = (new AdapterWeights(backend, shape), new AdapterWeights(backend, shape));
+            _learner = learners?.Invoke(shape, lora, new ObjectiveOptions(), new OptimizerOptions(), 0);
+            if (_learner is not null)
+            {
+                _adapter.Upload(_learner.Publish());
+            }
+        }
+
+        /// <summary>Mean difference of a token's log-prob when drawn and in the training pass without dropout.</summary>
+        public double Mismatch { get; private set; }
+
+        /// <summary>Seconds a phase, and of the whole as "step".</summary>
+        public IEnumerable<KeyValuePair<string, double>> Run()
+        {
+            var record = new StepRecord();
+            var clock = Stopwatch.StartNew();
+            var requests = Enumerable.Range(0, _prompts).Select(i => new GroupRequest(Prompt(), GroupSize, (uint)(i * GroupSize))).ToArray();
+            record.Lap("prompts");
+            var groups = _generator.Run(requests, _sampling, (ulong)++_steps, _adapter.Layers, probe: false, default);
+            record.Lap("rollout");
+            _gradients.Clear();
+            var (completions, tokens) = (_prompts * GroupSize, groups.Sum(group => group.Completions.Sum(completion => completion.Tokens.Length)));
+            foreach (var micro in _pass.MicroBatches(groups))
+            {
+                var reference = _pass.Forward(micro, 1f, adapter: null, default);
+                record.Lap("reference");
+                var logProb = _pass.Forward(micro, 1f, _adapter, new Dropout(0.1f, 1, _steps, 0));
+                record.Lap("forward");
+                var batch = new MicroBatch(micro, [.. micro.Select(group => group.Completions.Select((_, i) => i % 2 == 0 ? 1f : -1f).ToArray())], completions, tokens, TrainedTokens, UseOld: false);
+                var gradient = _learner?.Objective(batch.ToObjective(logProb, reference)).Gradient ?? [.. logProb.Select((_, i) => (i % 3 - 1f) / tokens)];
+                record.Lap("objective");
+                _pass.Backward(gradient, _gradients);
+                _owner._backend.Synchronize();
+                record.Lap("backward");
+            }
+
+            if (_learner is not null)
+            {
+                _learner.Step(_gradients.Download(), 1e-6);
+                _adapter.Upload(_learner.Publish());
+            }
+
+            record.Lap("optimizer");
+            var seconds = clock.Elapsed.TotalSeconds;
+            var plain = _pass.Forward([groups[0]], 1f, _adapter, default);
+            Mismatch = plain.Zip(groups[0].Completions.SelectMany(completion => completion.LogProbs), (a, b) => Math.Abs(a - b)).Average();
+            return record.Seconds.Append(new("step", seconds));
+        }
+
+        public void Dispose()
+        {
+            _learner?.Dispose();
+            _gradients.Dispose();
+            _adapter.Dispose();
+            _pass.Dispose();
+            _generator.Dispose();
+            _arena.Dispose();
+            _vision.Dispose();
+        }
+
+        // An image in the middle of some text.
+        private EncodedPrompt Prompt()
+        {
+            const int first = 15, tokens = GridH * GridW / 4;
+            _vision.Encode([_owner.Image()], _features);
+            var features = new float[_features.Length];
+            _owner._backend.Download(_features, features);
+            var ids = Enumerable.Range(0, PromptTokens).Select(i => i is >= first and < first + tokens ? -(i - first) - 1 : _owner._random.Next(150000)).ToArray();
+            var positions = Enumerable.Range(0, PromptTokens).Select(i => (i, i, i)).ToArray();
+            return new EncodedPrompt(ids, positions, PromptTokens, features);
+        }
+    }
+}
