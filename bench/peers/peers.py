@@ -1,6 +1,6 @@
 """The rows of `lriad-fast bench` that PyTorch and transformers can do, on the same GPU: same names, same sizes, random weights, bfloat16, medians.
 
-usage: python3 peers.py [--compile SECONDS] [PART ...]      (linear attention ops vision prefill decode; all of them)
+usage: python3 peers.py [--compile SECONDS] [PART ...]      (linear attention ops vision prefill decode grpo; all of them)
 
 --compile adds what torch.compile (max-autotune) makes of them. It may take that many seconds in all; decode steps come first.
 """
@@ -14,9 +14,10 @@ import time
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from grpo import attention_backward, train
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, StaticCache
 
-PARTS = ["linear", "attention", "ops", "vision", "prefill", "decode"]
+PARTS = ["linear", "attention", "ops", "vision", "prefill", "decode", "grpo"]
 REPEATS = 15
 # Operations of one CUDA graph, where one alone would be lost in the time it takes to start.
 IN_A_ROW = 40
@@ -147,6 +148,10 @@ def attention(contest, sizes=((8, 812), (2, 8192))):
     for sequences, length in sizes:
         q, k, v = (random(sequences, heads, length, HEAD_DIM) for heads in (HEADS, KV_HEADS, KV_HEADS))
         attend(contest, f"attention, causal, {sequences} × {length}", q, [(k, v)], is_causal=True, enable_gqa=True)
+
+
+def backward(contest):
+    attention_backward(contest, HEADS, KV_HEADS, HEAD_DIM)
 
 
 def embed(table, ids):
@@ -289,6 +294,8 @@ def with_model(contest, parts):
             batch = inputs(prompts)
             contest.enter(f"prefill, {prompts} × {PROMPT} tokens, images included", "transformers",
                           lambda: median_ms(lambda: model(**batch, logits_to_keep=1)))
+    if "grpo" in parts:
+        train(contest, model, PROMPT, HIDDEN, VOCABULARY, lambda sequences: generate_ms(model, sequences))
 
 
 def generate_ms(model, sequences, tokens=40):
@@ -336,9 +343,9 @@ def decode_graph(contest, model, sequences):
 def run(parts, compile_seconds=0, tell=print):
     """Rows of work, contender, and ms or problem."""
     contest = Contest(compile_seconds, tell)
-    if {"vision", "prefill", "decode"} & set(parts):
+    if {"vision", "prefill", "decode", "grpo"} & set(parts):
         with_model(contest, parts)
-    for part, measure in (("linear", linear), ("attention", attention), ("ops", ops)):
+    for part, measure in (("linear", linear), ("attention", attention), ("ops", ops), ("grpo", backward)):
         # What the part before had is given back first.
         gc.collect()
         torch.cuda.empty_cache()
