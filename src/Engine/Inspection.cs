@@ -64,8 +64,8 @@ public sealed class Inspector : IDisposable
         Tokenizer = Tokenizer.Load(model.TokenizerFile);
         Prompts = new PromptEncoder(model, backend, Tokenizer, PromptTemplate.Load(options.PromptTemplate), options.MaxPromptLength);
         Images = new ImageProcessor(model.Preprocessor, options.MaxPixels ?? DefaultMaxPixels);
-        _generator = new Generator(
-            model, backend, AnswerOptions.Find(Tokenizer), new GeneratorLimits(Math.Max(options.Sequences, options.Votes), options.MaxPromptLength, options.MaxCompletionLength));
+        var sequences = Math.Max(options.Sequences, options.Votes);
+        _generator = new Generator(model, backend, AnswerOptions.Find(Tokenizer), new GeneratorLimits(sequences, sequences, options.MaxPromptLength, options.MaxCompletionLength));
     }
 
     /// <summary>max_pixels of the paper: 512 image tokens.</summary>

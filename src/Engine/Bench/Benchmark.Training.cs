@@ -20,6 +20,7 @@ public sealed partial class Benchmark
     /// </summary>
     public IEnumerable<BenchRow> Grpo(int prompts, LearnerFactory? learners)
     {
+        var before = _backend.FreeBytes!.Value + _weightBytes;
         using var step = new GrpoStep(this, prompts, learners);
         var (work, groupRows) = ($"{prompts} × {GroupSize} × {TrainedTokens}", PromptTokens + (GroupSize * (TrainedTokens - 1)));
         var (tokens, scored) = ((long)prompts * groupRows, (long)prompts * GroupSize * TrainedTokens);
@@ -53,11 +54,16 @@ public sealed partial class Benchmark
             yield return Row($"GRPO {work}: objective and optimizer", Middle("objective") + Middle("optimizer"), 0, 0);
         }
 
-        var (free, total) = _backend.Context.Memory();
+        var free = _backend.FreeBytes!.Value;
         var all = Row($"GRPO {work}: whole step", Middle("step"), rollout, (2 * forward) + backward);
         var floor = (rollout / Ceilings.ReadBytesPerSecond * 1e3) + (((2 * forward) + backward) / Ceilings.FlopsPerSecond * 1e3);
-        yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {(total - free) / 1073741824.0:F1} GiB of the GPU in use") };
+        yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {(before - free) / 1073741824.0:F1} GiB of memory, planned {step.Planned / 1073741824.0:F1}") };
     }
+
+    private static TrainConfig GrpoConfig(int prompts) => new()
+    {
+        PromptsPerStep = prompts, NumGenerations = GroupSize, MaxPromptLength = PromptTokens, MaxPixels = GridH * GridW * 14 * 14, Sampling = new SamplingOptions { MaxCompletionLength = TrainedTokens },
+    };
 
     private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
 
@@ -81,13 +87,15 @@ public sealed partial class Benchmark
         {
             (_owner, _prompts) = (owner, prompts);
             var (model, backend) = (owner._model, owner._backend);
-            var lora = new LoraOptions { Rank = AdapterRank };
+            var (config, lora) = (GrpoConfig(prompts), new LoraOptions { Rank = AdapterRank });
+            var plan = MemoryPlan.For(model.Geometry, config, ElementType.BFloat16, null);
+            Planned = plan.Total;
             var shape = AdapterWeights.ShapeFor(model.Geometry, lora.Rank);
             _vision = new VisionEncoder(model, backend);
             _arena = backend.CreateArena("benchmark");
             _features = _arena.Allocate(ElementType.BFloat16, GridH * GridW / 4, owner.Text.Hidden);
-            _generator = new Generator(model, backend, new AnswerOptions([1, 2, 3], 4, 5), new GeneratorLimits(prompts * GroupSize, PromptTokens, TrainedTokens));
-            _pass = new PolicyPass(model, backend, PromptTokens + (GroupSize * TrainedTokens), GroupSize + 1, lora.Rank);
+            _generator = new Generator(model, backend, new AnswerOptions([1, 2, 3], 4, 5), MemoryPlan.Limits(config));
+            _pass = new PolicyPass(model, backend, plan.PassRows, MemoryPlan.PassSegments(config), lora.Rank);
             (_adapter, _gradients) = (new AdapterWeights(backend, shape), new AdapterWeights(backend, shape));
             _learner = learners?.Invoke(shape, lora, new ObjectiveOptions(), new OptimizerOptions(), 0);
             if (_learner is not null)
@@ -98,6 +106,9 @@ public sealed partial class Benchmark
 
         /// <summary>Mean difference of a token's log-prob when drawn and in the training pass without dropout.</summary>
         public double Mismatch { get; private set; }
+
+        /// <summary>Bytes that the memory plan says.</summary>
+        public long Planned { get; }
 
         /// <summary>Seconds a phase, and of the whole as "step".</summary>
         public IEnumerable<KeyValuePair<string, double>> Run()

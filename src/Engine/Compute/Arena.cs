@@ -32,7 +32,7 @@ public sealed class Arena : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(rows);
         ArgumentOutOfRangeException.ThrowIfNegative(columns);
-        var (storage, offset) = Take((long)rows * columns * (type == ElementType.Float32 ? 4 : 2));
+        var (storage, offset) = Take((long)rows * columns * type.Bytes());
         return new Tensor(storage, offset, type, rows, columns);
     }
 

@@ -14,6 +14,9 @@ public abstract partial class Backend : IDisposable
     /// <summary>Type of activations and of the key-value cache.</summary>
     public abstract ElementType ActivationType { get; }
 
+    /// <summary>Bytes that can still be taken, or null where only trying tells.</summary>
+    public virtual long? FreeBytes => null;
+
     /// <summary>A new, empty arena.</summary>
     /// <param name="name">What the memory is for; named in out-of-memory errors.</param>
     public Arena CreateArena(string name) => new(this, name);

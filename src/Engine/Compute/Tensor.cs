@@ -13,6 +13,13 @@ public enum ElementType
     BFloat16,
 }
 
+/// <summary>What element types are.</summary>
+public static class ElementTypes
+{
+    /// <summary>Bytes of an element.</summary>
+    public static int Bytes(this ElementType type) => type == ElementType.Float32 ? sizeof(float) : sizeof(ushort);
+}
+
 /// <summary>
 /// A row-major matrix somewhere in a backend's memory: a view, which never frees anything. Empty (<c>default</c>) stands for "not there".
 /// </summary>
@@ -31,7 +38,7 @@ public readonly record struct Tensor(Storage? Storage, long Offset, ElementType 
     public long Length => (long)Rows * Columns;
 
     /// <summary>Bytes of one element.</summary>
-    public int ElementBytes => Type == ElementType.Float32 ? 4 : 2;
+    public int ElementBytes => Type.Bytes();
 
     /// <summary>Address of the first element (host or device, as the backend has it).</summary>
     public nint Address => Storage!.Address + checked((nint)Offset);

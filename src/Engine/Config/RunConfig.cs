@@ -167,7 +167,7 @@ public sealed record TrainConfig
     /// <summary>Everything random follows from it.</summary>
     public ulong Seed { get; init; }
 
-    /// <summary>Fixed reduction orders on the GPU; the CPU always has them.</summary>
+    /// <summary>Two runs give the same adapter bit for bit. Both devices always keep to it: all their sums have fixed orders.</summary>
     public bool Deterministic { get; init; }
 
     /// <summary>The paper's run (method.md, The paper's run, as one preset).</summary>

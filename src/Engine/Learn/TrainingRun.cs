@@ -27,9 +27,6 @@ public sealed record TrainingSummary(int Steps, string Checkpoint, EvalResult? B
 /// <summary>Everything a run holds: model, data, adapter, and the state that a checkpoint keeps. <see cref="Training"/> tells what happens to it.</summary>
 internal sealed class TrainingRun : IDisposable
 {
-    /// <summary>Rows of a training pass, unless one group needs more: enough for the products to run at speed.</summary>
-    private const int PassRows = 4096;
-
     private readonly Backend _backend;
     private readonly IProgress<TrainingProgress>? _progress;
     private readonly RunFolder _folder;
@@ -52,6 +49,13 @@ internal sealed class TrainingRun : IDisposable
         _data = ReadData(config);
         _sampler = new TrainingSampler([.. _data.Samples.Select(sample => sample.Defect)], config.Balance, config.Seed);
         _ = new TrainingSampler([.. _data.Samples.Select(sample => sample.Defect)], balance: true, config.Seed);
+        var (geometry, free) = (QwenModel.ReadGeometry(config.Model), backend.FreeBytes);
+        var plan = MemoryPlan.For(geometry, config, backend.ActivationType, free);
+        if (free is not null)
+        {
+            Note($"memory: {plan.Describe(free)}");
+        }
+
         _model = QwenModel.Load(config.Model, backend);
         _tokenizer = Tokenizer.Load(_model.TokenizerFile);
         _prompts = new PromptEncoder(_model, backend, _tokenizer, PromptTemplate.Load(config.PromptTemplate), config.MaxPromptLength);
@@ -62,11 +66,8 @@ internal sealed class TrainingRun : IDisposable
         Learner = learners(shape, config.Lora, config.Objective, config.Optimizer, config.Seed);
         Adapter = new AdapterWeights(backend, shape);
         Gradients = new AdapterWeights(backend, shape);
-        var sequences = config.PromptsPerStep * config.NumGenerations;
-        Generator = new Generator(
-            _model, backend, AnswerOptions.Find(_tokenizer), new GeneratorLimits(sequences, config.MaxPromptLength, config.Sampling.MaxCompletionLength));
-        var groupRows = config.MaxPromptLength + (config.NumGenerations * config.Sampling.MaxCompletionLength);
-        Pass = new PolicyPass(_model, backend, Math.Max(PassRows, groupRows), config.PromptsPerStep * (config.NumGenerations + 1), config.Lora.Rank);
+        Generator = new Generator(_model, backend, AnswerOptions.Find(_tokenizer), MemoryPlan.Limits(config));
+        Pass = new PolicyPass(_model, backend, plan.PassRows, MemoryPlan.PassSegments(config), config.Lora.Rank);
 
         _evaluations = config.EvalData is null ? null : new TrainingEvaluations(config, _model, backend, Adapter);
         _folder = RunFolder.Open(config.Out, mayHoldResults: resume);

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using LrIad.Engine.Compute;
 
@@ -29,6 +30,15 @@ public sealed class Tape
         DOutput = arena.Allocate(type, maxRows, queries);
         var kv = cache.Layers[0];
         DKeyValue = kv with { Data = arena.Allocate(ElementType.Float32, kv.Data.Rows, kv.Data.Columns) };
+    }
+
+    /// <summary>Bytes it takes for passes of up to <paramref name="maxRows"/> rows over a cache of <paramref name="blocks"/> blocks.</summary>
+    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int blocks, int rank)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        long hidden = text.Hidden, queries = (long)text.Heads * text.HeadDim;
+        var layer = (type.Bytes() * (hidden + (2 * queries) + hidden + (2L * text.Intermediate))) + (sizeof(float) * (text.Heads + (2L * rank)));
+        return (maxRows * ((text.Layers * layer) + (2 * queries * type.Bytes()))) + KvCache.Bytes(text, ElementType.Float32, 1, blocks);
     }
 
     internal KvCache Cache { get; }
@@ -83,6 +93,14 @@ public sealed class Decoder : IDisposable
 
     /// <summary>Rows a pass can have.</summary>
     public int MaxRows { get; }
+
+    /// <summary>Bytes it takes for passes of up to <paramref name="maxRows"/> rows.</summary>
+    public static long Bytes(TextGeometry text, ElementType type, int maxRows)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        var columns = text.Hidden + (2L * text.Heads * text.HeadDim);
+        return maxRows * ((columns * type.Bytes()) + ((text.Heads + 1L) * sizeof(float)) + Unsafe.SizeOf<TokenRow>());
+    }
 
     /// <summary>What turns the rows of <see cref="Forward"/> into log-probs and draws.</summary>
     public HeadWeights Head => _model.Head;

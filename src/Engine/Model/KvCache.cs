@@ -38,6 +38,13 @@ public sealed class KvCache
     /// <summary>Blocks in all.</summary>
     public int Blocks => _references.Length;
 
+    /// <summary>Bytes of some layers with <paramref name="blocks"/> blocks each.</summary>
+    public static long Bytes(TextGeometry text, ElementType type, int layers, int blocks)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return (long)layers * blocks * KvLayer.BlockColumns(text.KeyValueHeads, text.HeadDim) * type.Bytes();
+    }
+
     /// <summary>Blocks that <paramref name="tokens"/> tokens of one segment take.</summary>
     public static int BlocksFor(int tokens) => (tokens + KvLayer.BlockSize - 1) / KvLayer.BlockSize;
 

@@ -88,16 +88,17 @@ public sealed class QwenModel : IDisposable
     public static QwenModel Load(string folder, Backend backend)
     {
         ArgumentNullException.ThrowIfNull(backend);
-        if (!Directory.Exists(folder))
-        {
-            throw new InputException($"The model folder {folder} does not exist.");
-        }
-
-        var geometry = ModelGeometry.Read(RequiredFile(folder, "config.json"));
+        var geometry = ReadGeometry(folder);
         var tokenizer = RequiredFile(folder, "tokenizer.json");
         var preprocessor = PreprocessorSettings.Parse(RequiredFile(folder, "preprocessor_config.json"));
         return new QwenModel(folder, geometry, preprocessor, tokenizer, ReadEndTokens(folder, geometry), () => WeightFiles.Open(folder, backend));
     }
+
+    /// <summary>Sizes of the model in a folder.</summary>
+    /// <exception cref="InputException">There is none.</exception>
+    public static ModelGeometry ReadGeometry(string folder) => Directory.Exists(folder)
+        ? ModelGeometry.Read(RequiredFile(folder, "config.json"))
+        : throw new InputException($"The model folder {folder} does not exist.");
 
     /// <summary>A model of some size whose weights mean nothing, for measuring. It has no tokenizer, and no token ends a completion.</summary>
     /// <param name="geometry">Its sizes.</param>

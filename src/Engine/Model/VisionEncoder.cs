@@ -7,7 +7,7 @@ namespace LrIad.Engine.Model;
 public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposable
 {
     /// <summary>Patches computed side by side; a larger image is still computed whole.</summary>
-    private const int PatchesAtATime = 8192;
+    public const int PatchesAtATime = 8192;
 
     // Images of one data set are often of one size: what does not depend on their pixels is kept from one chunk to the next.
     private Layout? _layout;

@@ -6,10 +6,11 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Rollout;
 
 /// <summary>How much a generator can hold at a time.</summary>
-/// <param name="Sequences">Completions drawn side by side.</param>
+/// <param name="Prompts">Prompts whose completions are drawn side by side.</param>
+/// <param name="Sequences">Completions drawn side by side, of all prompts together.</param>
 /// <param name="PromptLength">Longest prompt in tokens.</param>
 /// <param name="CompletionLength">Longest completion in tokens.</param>
-public sealed record GeneratorLimits(int Sequences, int PromptLength, int CompletionLength);
+public sealed record GeneratorLimits(int Prompts, int Sequences, int PromptLength, int CompletionLength);
 
 /// <summary>
 /// Draws completions. A prompt is computed once for its whole group, every completion forks its keys and values, and all unfinished completions
@@ -43,12 +44,20 @@ public sealed class Generator : IDisposable
         ArgumentNullException.ThrowIfNull(limits);
         (_backend, _options, _limits) = (backend, options, limits);
         _endTokens = [.. model.EndTokens];
-        _decoder = new Decoder(model, backend, Math.Max(PassRows, Math.Max(limits.PromptLength, limits.Sequences)));
+        _decoder = new Decoder(model, backend, Rows(limits));
         _arena = backend.CreateArena("drawing completions");
         var text = model.Geometry.Text;
-        _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, limits.Sequences * BlocksFor(limits.PromptLength, 1));
+        _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, CacheBlocks(limits, options.ProbeSuffix.Length));
         _features = new FeatureBuffer(backend, _arena, text.Hidden, _decoder.MaxRows);
         _head = new HeadBuffers(backend, _arena, limits.Sequences, [options.DefectToken, options.NormalToken]);
+    }
+
+    /// <summary>Bytes it takes.</summary>
+    public static long Bytes(TextGeometry text, ElementType type, GeneratorLimits limits)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        ArgumentNullException.ThrowIfNull(limits);
+        return Decoder.Bytes(text, type, Rows(limits)) + ((long)Rows(limits) * text.Hidden * type.Bytes()) + KvCache.Bytes(text, type, text.Layers, CacheBlocks(limits, KvLayer.BlockSize));
     }
 
     /// <summary>Draws every request's completions; the groups come back in the order of the requests.</summary>
@@ -141,8 +150,15 @@ public sealed class Generator : IDisposable
         return first;
     }
 
-    private int BlocksFor(int promptLength, int completions) =>
-        KvCache.BlocksFor(promptLength) + KvCache.BlocksFor(_options.ProbeSuffix.Length) + (completions * KvCache.BlocksFor(_limits.CompletionLength));
+    private int BlocksFor(int promptLength, int completions) => BlocksFor(_limits, _options.ProbeSuffix.Length, promptLength, completions);
+
+    private static int BlocksFor(GeneratorLimits limits, int probeLength, int promptLength, int completions) =>
+        KvCache.BlocksFor(promptLength) + KvCache.BlocksFor(probeLength) + (completions * KvCache.BlocksFor(limits.CompletionLength));
+
+    private static int Rows(GeneratorLimits limits) => Math.Max(PassRows, Math.Max(limits.PromptLength, limits.Sequences));
+
+    private static int CacheBlocks(GeneratorLimits limits, int probeLength) =>
+        (limits.Prompts * BlocksFor(limits, probeLength, limits.PromptLength, 0)) + (limits.Sequences * KvCache.BlocksFor(limits.CompletionLength));
 
     /// <summary>Computes the prompts from group <paramref name="first"/> on, forks every completion off its prompt and draws its first token.</summary>
     private void ComputePrompts(int first, SamplingOptions sampling, ulong seed, AdapterLayer[]? adapter)

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using LrIad.Engine.Compute;
 
 namespace LrIad.Engine.Rollout;
@@ -9,6 +10,8 @@ internal sealed class HeadBuffers
     private readonly View<SampleRow> _samples;
     private readonly View<LogProbRow> _targets;
     private readonly View<int> _options;
+    private readonly View<int> _drawn;
+    private readonly int[] _host;
     private readonly HeadResult _result;
 
     public HeadBuffers(Backend backend, Arena arena, int rows, int[] options)
@@ -18,9 +21,10 @@ internal sealed class HeadBuffers
         _targets = arena.Allocate<LogProbRow>(rows);
         _options = arena.Allocate<int>(options.Length);
         backend.Upload<int>(options, _options);
+        _drawn = arena.Allocate<int>(3 * rows);
+        _host = new int[3 * rows];
         _result = new HeadResult(
-            arena.Allocate<int>(rows), arena.Allocate<float>(rows), arena.Allocate<float>(rows), arena.Allocate<float>(rows),
-            arena.Allocate(ElementType.Float32, rows, options.Length));
+            default, arena.Allocate<float>(rows), arena.Allocate<float>(rows), arena.Allocate<float>(rows), arena.Allocate(ElementType.Float32, rows, options.Length));
         Samples = new SampleRow[rows];
         Targets = new LogProbRow[rows];
         Tokens = new int[rows];
@@ -54,12 +58,16 @@ internal sealed class HeadBuffers
 
         var view = _samples.Slice(0, rows);
         _backend.Upload<SampleRow>(Samples.AsSpan(0, rows), view);
-        var result = Slice(rows);
-        _backend.Sample(x, head, view, result);
-        _backend.Download(result.LogProb, LogProbs.AsSpan(0, rows));
+
+        // Tokens, log-probs and entropies side by side, so that the host waits once.
+        View<float> Floats(int part) => new(_drawn.Storage, _drawn.Offset + ((long)part * rows * sizeof(float)), rows);
+        _backend.Sample(x, head, view, new HeadResult(_drawn.Slice(0, rows), Floats(1), Floats(2), default, default));
+        var host = _host.AsSpan(0, 3 * rows);
+        _backend.Download(_drawn.Slice(0, 3 * rows), host);
+        host[..rows].CopyTo(Tokens);
+        MemoryMarshal.Cast<int, float>(host.Slice(rows, rows)).CopyTo(LogProbs);
+        MemoryMarshal.Cast<int, float>(host.Slice(2 * rows, rows)).CopyTo(Entropies);
         Numbers.RequireFinite(LogProbs.AsSpan(0, rows));
-        _backend.Download(result.Token, Tokens.AsSpan(0, rows));
-        _backend.Download(result.Entropy, Entropies.AsSpan(0, rows));
     }
 
     /// <summary>Log-probs of the first <paramref name="rows"/> of <see cref="Targets"/> and of the options there.</summary>
@@ -76,5 +84,5 @@ internal sealed class HeadBuffers
     }
 
     private HeadResult Slice(int rows) => new(
-        _result.Token.Slice(0, rows), _result.LogProb.Slice(0, rows), _result.Entropy.Slice(0, rows), _result.LogSumExp.Slice(0, rows), _result.Options.Slice(0, rows));
+        default, _result.LogProb.Slice(0, rows), _result.Entropy.Slice(0, rows), _result.LogSumExp.Slice(0, rows), _result.Options.Slice(0, rows));
 }

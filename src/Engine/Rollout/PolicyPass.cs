@@ -39,7 +39,7 @@ public sealed class PolicyPass : IDisposable
         _decoder = new Decoder(model, backend, maxRows);
         _arena = backend.CreateArena("training pass");
         var text = model.Geometry.Text;
-        _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, (maxRows / KvLayer.BlockSize) + maxSegments);
+        _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, Blocks(maxRows, maxSegments));
         _tape = new Tape(model, backend, _arena, _cache, maxRows, rank);
         _features = new FeatureBuffer(backend, _arena, text.Hidden, maxRows);
         _targetsView = _arena.Allocate<LogProbRow>(maxRows + maxSegments);
@@ -54,6 +54,15 @@ public sealed class PolicyPass : IDisposable
 
     /// <summary>Prompts and completions a pass can have.</summary>
     public int MaxSegments { get; }
+
+    /// <summary>Bytes it takes.</summary>
+    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int maxSegments, int rank)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        var blocks = Blocks(maxRows, maxSegments);
+        return Decoder.Bytes(text, type, maxRows) + KvCache.Bytes(text, type, text.Layers, blocks) + Tape.Bytes(text, type, maxRows, blocks, rank)
+            + ((long)maxRows * text.Hidden * (type.Bytes() + sizeof(float))) + ((maxRows + maxSegments) * 28L);
+    }
 
     /// <summary>Rows that a group takes: a completion's last token is only ever a target.</summary>
     public static int Rows(Group group)
@@ -174,6 +183,8 @@ public sealed class PolicyPass : IDisposable
         _decoder.Dispose();
         _arena.Dispose();
     }
+
+    private static int Blocks(int maxRows, int maxSegments) => (maxRows / KvLayer.BlockSize) + maxSegments;
 
     private View<LogProbRow> Targets => _targetsView.Slice(0, _targets.Count);
 

@@ -145,7 +145,7 @@ internal sealed class GeneratorTests
         // A model that never ends, so that the number of tokens is known.
         var folder = new ModelFolder().Edit("generation_config.json", root => root["eos_token_id"] = 3071);
         using var model = QwenModel.Load(folder.Path, _backend);
-        using var generator = new Generator(model, _backend, AnswerOptions.Find(_tokenizer), new GeneratorLimits(4, _prompts[0].Length, CompletionLength: 60));
+        using var generator = new Generator(model, _backend, AnswerOptions.Find(_tokenizer), new GeneratorLimits(4, 4, _prompts[0].Length, CompletionLength: 60));
         Allocated(60);
         var difference = Math.Min(Allocated(60) - Allocated(10), Allocated(60) - Allocated(10));
 
@@ -171,7 +171,7 @@ internal sealed class GeneratorTests
     }
 
     private Generator NewGenerator(int sequences) =>
-        new(_model, _backend, AnswerOptions.Find(_tokenizer), new GeneratorLimits(sequences, _prompts.Max(prompt => prompt.Length), CompletionLength: 96));
+        new(_model, _backend, AnswerOptions.Find(_tokenizer), new GeneratorLimits(sequences, sequences, _prompts.Max(prompt => prompt.Length), CompletionLength: 96));
 
     private static IReadOnlyList<Group> Draw(Generator generator, SamplingOptions sampling, AdapterWeights? adapter, params GroupRequest[] requests) =>
         generator.Run(requests, sampling, 5, adapter?.Layers, probe: false, CancellationToken.None);

@@ -74,6 +74,9 @@ public sealed unsafe partial class CudaBackend : Backend
     /// <inheritdoc/>
     public override ElementType ActivationType => ElementType.BFloat16;
 
+    /// <inheritdoc/>
+    public override long? FreeBytes => _context.Memory().Free;
+
     /// <summary>The GPU, for measuring.</summary>
     public CudaContext Context => _context;
 

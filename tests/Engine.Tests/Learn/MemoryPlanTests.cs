@@ -1,0 +1,49 @@
+using LrIad.Engine.Compute;
+using LrIad.Engine.Config;
+using LrIad.Engine.Learn;
+using LrIad.Engine.Model;
+
+namespace LrIad.Engine.Tests.Learn;
+
+internal sealed class MemoryPlanTests
+{
+    private const long GiB = 1L << 30;
+
+    // One image of 506 tokens, 8 × 8 completions of 200 tokens.
+    private static readonly TrainConfig Paper = new() { MaxPromptLength = 608, Sampling = new SamplingOptions { MaxCompletionLength = 200 } };
+
+    [Test]
+    public void Seven_billion_parameters_train_in_32_GiB()
+    {
+        var plan = MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, null);
+        using (Assert.EnterMultipleScope())
+        {
+            // Qwen2-VL-7B has 8.29 billion parameters in all.
+            Assert.That(plan.Weights / 2e9, Is.EqualTo(8.29).Within(0.01));
+            Assert.That(plan.PassRows, Is.EqualTo(608 + (8 * 200)), "one group: two are more than a pass needs");
+            Assert.That(plan.Total, Is.LessThan(32 * GiB));
+        }
+    }
+
+    [Test]
+    public void Short_groups_go_side_by_side_as_far_as_memory_allows()
+    {
+        var config = Paper with { Sampling = new SamplingOptions { MaxCompletionLength = 20 } };
+        MemoryPlan Plan(long? free) => MemoryPlan.For(ModelGeometry.Qwen2Vl7B, config, ElementType.BFloat16, free);
+        var all = Plan(null);
+        var fewer = Plan(all.Total - 1);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(all.PassRows, Is.EqualTo(5 * 768));
+            Assert.That(fewer.PassRows, Is.EqualTo(4 * 768));
+            Assert.That(fewer.Total, Is.LessThan(all.Total));
+        }
+    }
+
+    [Test]
+    public void What_does_not_fit_is_told_with_what_takes_how_much()
+    {
+        var error = Assert.Throws<InputException>(() => MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, 20 * GiB));
+        Assert.That(error.Message, Does.Contain("20.0 free").And.Contain("weights").And.Contain("--num-generations"));
+    }
+}
