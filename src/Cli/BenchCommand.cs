@@ -35,7 +35,7 @@ internal static class BenchCommand
     [
         Positional("PART", $"{string.Join(", ", Parts.Select(part => part.Name))} (all of them)", (o, v) => o with { Parts = v.Texts }),
         One("geometry", "NAME", "qwen2-vl-7b (default) or qwen2-vl-2b; weights are drawn at random", (o, v) => o with { Geometry = v.OneOf("qwen2-vl-7b", "qwen2-vl-2b") }),
-        One("json", "FILE", "also writes the rows to a file", (o, v) => o with { Json = WritableFile(v) }),
+        One("json", "FILE", "also writes the rows to a file", (o, v) => o with { Json = Files.Writable(v) }),
     ];
 
     public static Command Create(Host host) => Verb.Create(host, "bench", "Measures the engine on the GPU, each row beside its floor.", new BenchOptions(), Settings, Run);
@@ -68,8 +68,4 @@ internal static class BenchCommand
 
         return 0;
     }
-
-    // What would fail after minutes of measuring is told before.
-    private static string WritableFile(Values values) =>
-        Directory.Exists(Path.GetDirectoryName(Path.GetFullPath(values.Text))) && !Directory.Exists(values.Text) ? values.Text : throw values.Bad($"must name a file in a folder that exists, not '{values.Text}'");
 }

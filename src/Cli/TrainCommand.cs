@@ -24,7 +24,7 @@ internal static class TrainCommand
         try
         {
             var summary = Watch.Run<TrainingProgress, TrainingSummary>(
-                session.Screen, new TrainView(TimeProvider.System), progress => Training.Run(config, backend, PolicyLearner.Create, options.Resume, progress, session.Cancellation));
+                session.Screen, new TrainView(TimeProvider.System), progress => Training.Run(config, backend, PolicyLearner.Create, options.Resume, options.Profile, progress, session.Cancellation));
             foreach (var line in Summary(config, summary, clock.Elapsed))
             {
                 session.Screen.Result(line);

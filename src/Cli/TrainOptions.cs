@@ -22,6 +22,8 @@ internal sealed record TrainOptions
 
     public bool Resume { get; init; }
 
+    public string? Profile { get; init; }
+
     /// <summary>The configuration, data sources put together.</summary>
     public TrainConfig Resolve() => Config with
     {
@@ -81,6 +83,7 @@ internal sealed record TrainOptions
         One("eval-split", "NAME", "which part of it: all (default), train or test", (o, v) => o with { EvalSplit = DataOptions.Split(v) }),
         One("eval-steps", "N", "and every so many steps (0: not)", Whole((c, v) => c with { EvalSteps = v.Count })),
         Flag("resume", "go on from the newest whole checkpoint in --out", (o, v) => o with { Resume = v.Flag }),
+        One("profile", "FILE", "where the second step's time goes, phases and kernels, as a Chrome trace", (o, v) => o with { Profile = Files.Writable(v) }),
         One("seed", "N", "everything random follows from it (0)", Whole((c, v) => c with { Seed = v.Seed })),
         One("device", "NAME", Devices.Help, (o, v) => o with { Device = Devices.Parse(v) }),
     ];

@@ -11,21 +11,31 @@ public static class Training
     /// <param name="config">The run.</param>
     /// <param name="backend">Where the model runs.</param>
     /// <param name="learners">What learns.</param>
+    /// <param name="profile">A file for the timeline of the second step, or null.</param>
     /// <param name="resume">Go on from the newest whole checkpoint in the output folder.</param>
     /// <param name="progress">Told of every step.</param>
     /// <param name="cancellation">Stops before the next token, leaving a checkpoint to resume from.</param>
     /// <exception cref="InputException">The configuration, the model, the data or the output folder is not as it must be.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; a checkpoint of the last finished step is there.</exception>
     public static TrainingSummary Run(
-        TrainConfig config, Backend backend, LearnerFactory learners, bool resume, IProgress<TrainingProgress>? progress, CancellationToken cancellation)
+        TrainConfig config, Backend backend, LearnerFactory learners, bool resume, string? profile, IProgress<TrainingProgress>? progress, CancellationToken cancellation)
     {
+        var timeline = profile is null ? null : new Timeline(backend, profile);
         using var run = TrainingRun.Open(config, backend, learners, resume, progress);
         try
         {
-            while (!run.Finished)
+            for (var step = 1; !run.Finished; step++)
             {
                 run.EvaluateIfDue(cancellation);
-                Step(run, cancellation);
+                if (timeline is not null && step == Timeline.Step)
+                {
+                    timeline.Record(() => Step(run, cancellation));
+                }
+                else
+                {
+                    Step(run, cancellation);
+                }
+
                 run.SaveIfDue();
             }
 
@@ -41,7 +51,7 @@ public static class Training
         return run.Summary();
     }
 
-    private static void Step(TrainingRun run, CancellationToken cancellation)
+    private static StepRecord Step(TrainingRun run, CancellationToken cancellation)
     {
         var (config, learner) = (run.Config, run.Learner);
         var step = new StepRecord();
@@ -83,5 +93,6 @@ public static class Training
         }
 
         run.Finish(batch, groups, rewards, advantages, step);
+        return step;
     }
 }

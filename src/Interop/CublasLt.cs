@@ -81,6 +81,7 @@ public sealed unsafe class CublasLt : IDisposable
 
         float alpha = 1, beta = product.Residual ? 1 : 0;
         var algorithm = plan.Algorithm;
+        using var span = _context.Stream.Timed("product");
         Check(
             Blas.cublasLtMatmul(
                 _handle, plan.Description, &alpha, weight, plan.Weight, x, plan.X, &beta, product.Residual ? residual : y, plan.Y, y, plan.Y,

@@ -85,6 +85,7 @@ public sealed class CudaKernel
                 Attributes = &early,
                 AttributeCount = _startsEarly ? 1u : 0u,
             };
+            using var span = stream.Timed(Name);
             var result = Driver.cuLaunchKernelEx(&config, _function, &pointer, null);
             if (result != CudaResult.Success)
             {

@@ -25,12 +25,16 @@ public sealed class CudaStream : SafeHandle
     /// <summary>The driver's handle.</summary>
     public nint Handle => handle;
 
+    /// <summary>What times everything, where something does.</summary>
+    internal CudaTrace? Trace { get; set; }
+
     /// <summary>Waits until all of it has been done.</summary>
     public void Synchronize() => Check(Driver.cuStreamSynchronize(handle), "cuStreamSynchronize (an earlier kernel may have failed)");
 
     /// <summary>Host memory to the device. Pageable memory has been read when the call returns.</summary>
     public void Upload(nint from, nint to, long bytes)
     {
+        using var span = Timed("upload");
         if (bytes >= StagedBytes)
         {
             _staging ??= new PinnedStaging();
@@ -42,13 +46,27 @@ public sealed class CudaStream : SafeHandle
     }
 
     /// <summary>Device memory to the host; complete after <see cref="Synchronize"/>.</summary>
-    public void Download(nint from, nint to, long bytes) => Check(Driver.cuMemcpyDtoHAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoHAsync({bytes:N0} bytes)");
+    public void Download(nint from, nint to, long bytes)
+    {
+        using var span = Timed("download");
+        Check(Driver.cuMemcpyDtoHAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoHAsync({bytes:N0} bytes)");
+    }
 
     /// <summary>Device memory to device memory.</summary>
-    public void Copy(nint from, nint to, long bytes) => Check(Driver.cuMemcpyDtoDAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoDAsync({bytes:N0} bytes)");
+    public void Copy(nint from, nint to, long bytes)
+    {
+        using var span = Timed("copy");
+        Check(Driver.cuMemcpyDtoDAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoDAsync({bytes:N0} bytes)");
+    }
 
     /// <summary>Zeros.</summary>
-    public void Clear(nint to, long bytes) => Check(Driver.cuMemsetD8Async(to, 0, (nuint)bytes, handle), $"cuMemsetD8Async({bytes:N0} bytes)");
+    public void Clear(nint to, long bytes)
+    {
+        using var span = Timed("clear");
+        Check(Driver.cuMemsetD8Async(to, 0, (nuint)bytes, handle), $"cuMemsetD8Async({bytes:N0} bytes)");
+    }
+
+    internal CudaTrace.Span Timed(string name) => Trace is null ? default : Trace.Begin(name);
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle()

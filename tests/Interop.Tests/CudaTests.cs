@@ -28,6 +28,7 @@ internal sealed class CudaTests
         using var context = new CudaContext();
         using var start = new CudaEvent();
         using var end = new CudaEvent();
+        using var trace = new CudaTrace(context.Stream);
         int[] values = [1, 2, 3, 4], back = [0, 0, 0, 0];
         var memory = context.Allocate(32);
         unsafe
@@ -47,6 +48,9 @@ internal sealed class CudaTests
         context.Free(memory);
         Assert.That(back, Is.EqualTo(new[] { 1, 0, 3, 4 }));
         Assert.That(end.Since(start), Is.Positive);
+        var spans = trace.Read();
+        Assert.That(spans.Select(span => span.Name), Is.EqualTo(new[] { "upload", "copy", "clear", "download" }));
+        Assert.That(spans.Select(span => span.Start), Is.Ordered);
     }
 
     // More than the page-locked buffers hold together, and not a multiple of one.
@@ -86,7 +90,7 @@ internal sealed class CudaTests
         using var context = new CudaContext();
         Assert.That(context.Allocate(1L << 50), Is.EqualTo((nint)0));
         var memory = context.Allocate(1 << 20);
-        Assert.That(memory, Is.Not.Zero);
+        Assert.That(memory, Is.Not.EqualTo((nint)0));
         context.Free(memory);
     }
 }

@@ -51,6 +51,14 @@ public abstract partial class Backend : IDisposable
     /// <summary>Waits until everything asked for has been done.</summary>
     public abstract void Synchronize();
 
+    /// <summary>Times what the device does from now on, kernel by kernel, until <see cref="EndTrace"/>. A CPU has nothing to tell.</summary>
+    public virtual void BeginTrace()
+    {
+    }
+
+    /// <summary>Ends it: names, seconds since the beginning and seconds taken, in order.</summary>
+    public virtual IReadOnlyList<(string Name, double Start, double Seconds)> EndTrace() => [];
+
     /// <inheritdoc/>
     public void Dispose()
     {

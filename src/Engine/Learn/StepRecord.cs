@@ -47,6 +47,9 @@ internal sealed class StepRecord
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private double _last;
 
+    /// <summary>Every phase as it came: when it began and how long it took, in seconds of the step.</summary>
+    public List<(string Phase, double Start, double Seconds)> Laps { get; } = [];
+
     /// <summary>Seconds a phase.</summary>
     public SortedDictionary<string, double> Seconds { get; } = new(StringComparer.Ordinal);
 
@@ -64,6 +67,7 @@ internal sealed class StepRecord
     public void Lap(string phase)
     {
         var now = TotalSeconds;
+        Laps.Add((phase, _last, now - _last));
         Seconds[phase] = Seconds.GetValueOrDefault(phase) + now - _last;
         _last = now;
     }

@@ -49,7 +49,7 @@ internal sealed class TrainingReportTests
     private static TrainingSummary Run(TrainConfig config, bool resume)
     {
         using var backend = new CpuBackend();
-        return Training.Run(config, backend, PolicyLearner.Create, resume, null, CancellationToken.None);
+        return Training.Run(config, backend, PolicyLearner.Create, resume, null, null, CancellationToken.None);
     }
 
     private static string Data()

@@ -7,6 +7,24 @@ public sealed unsafe partial class CudaBackend
 {
     private const int CeilingRepeats = 10;
 
+    private CudaTrace? _trace;
+
+    /// <inheritdoc/>
+    public override void BeginTrace()
+    {
+        _context.MakeCurrent();
+        _trace = new CudaTrace(Stream);
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<(string Name, double Start, double Seconds)> EndTrace()
+    {
+        _ = Stream;
+        using var trace = _trace ?? throw new InvalidOperationException("No trace has begun.");
+        _trace = null;
+        return [.. trace.Read().Select(span => (span.Name, span.Start / 1e3, span.Milliseconds / 1e3))];
+    }
+
     /// <summary>Milliseconds that the GPU takes for some operations.</summary>
     public double Measure(Action operations)
     {
