@@ -10,6 +10,7 @@ import shutil
 import sys
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import Qwen2VLForConditionalGeneration
 
@@ -18,6 +19,7 @@ from peers import GRID, PATCH_VALUES, PATCHES, VOCABULARY, make_model
 PROMPT_TEXT = 60
 COMPLETION = 40
 OPTIONS = 256
+RANK, ALPHA = 4, 16
 END, VISION_START, VISION_END, IMAGE = 151645, 151652, 151653, 151655
 
 
@@ -52,6 +54,31 @@ def compute_logits(folder, ids, pixels, grid, **options):
     return output.logits[0, :-1].float()
 
 
+def factor_names(model):
+    """layer.projection.A or B, and the parameter, in the order of the layers."""
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            layer, projection, factor = name.split("layers.")[1].split(".")[0], name.split("self_attn.")[1].split(".")[0], name.split("lora_")[1][0]
+            yield f"{layer}.{projection}.{factor}", parameter
+
+
+@torch.enable_grad()
+def compute_gradients(folder, factors, weights, ids, pixels, grid, **options):
+    """Of the weighted sum of the completion's log-probs, with respect to every factor of an adapter on q and v; factors that are not there yet are drawn."""
+    model = Qwen2VLForConditionalGeneration.from_pretrained(folder, **options).cuda()
+    model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=r".*language_model.*\.(q_proj|v_proj)")).eval()
+    parameters = dict(factor_names(model))
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if name not in factors:
+                factors[name] = torch.randn_like(parameter, dtype=torch.float32) * (parameter.shape[1] ** -0.5 if name.endswith("A") else 0.02)
+            parameter.copy_(factors[name])
+    output = model(input_ids=ids, pixel_values=pixels.to(next(model.model.model.visual.parameters()).dtype), image_grid_thw=grid, mm_token_type_ids=(ids == IMAGE).int())
+    log_probs = output.logits[0, -COMPLETION - 1:-1].float().log_softmax(-1).gather(-1, ids[0, -COMPLETION:, None])[:, 0]
+    (weights * log_probs).sum().backward()
+    return {name: parameter.grad.float() for name, parameter in parameters.items()}
+
+
 @torch.no_grad()
 def main():
     folder, sample = sys.argv[1:3]
@@ -72,6 +99,14 @@ def main():
         log_probs = values.log_softmax(-1)
         results[prefix + "log_probs"] = log_probs.gather(-1, ids[0, 1:, None])[:, 0]
         results[prefix + "option_log_probs"] = log_probs[:, tokens]
+    factors, weights = {}, torch.randn(COMPLETION, device="cuda")
+    gradients = compute_gradients(folder, factors, weights, ids, pixels, grid, dtype=torch.float32, attn_implementation="eager")
+    rounded_gradients = compute_gradients(folder, factors, weights, ids, pixels, grid, dtype=torch.bfloat16)
+    results["weights"] = weights
+    for name, gradient in gradients.items():
+        error = (rounded_gradients[name] - gradient).norm() / gradient.norm()
+        results |= {f"factor.{name}": factors[name], f"grad.{name}": gradient, f"bf16_grad_error.{name}": error.reshape(1)}
+        print(f"bfloat16 autograd: gradient of {name} off by {error.item():.3%}")
     save_file({name: tensor.cpu().contiguous() for name, tensor in results.items()}, os.path.join(folder, "parity.safetensors"))
     errors = (results["bf16_log_probs"] - results["log_probs"]).abs()
     print(f"bfloat16 transformers: log-probs of the completion off by {errors[-COMPLETION:].mean():.5f} on average, {errors[-COMPLETION:].max():.5f} at most; "

@@ -62,7 +62,11 @@ public sealed partial class Benchmark
 
     private static TrainConfig GrpoConfig(int prompts) => new()
     {
-        PromptsPerStep = prompts, NumGenerations = GroupSize, MaxPromptLength = PromptTokens, MaxPixels = GridH * GridW * 14 * 14, Sampling = new SamplingOptions { MaxCompletionLength = TrainedTokens },
+        PromptsPerStep = prompts,
+        NumGenerations = GroupSize,
+        MaxPromptLength = PromptTokens,
+        MaxPixels = GridH * GridW * 14 * 14,
+        Sampling = new SamplingOptions { MaxCompletionLength = TrainedTokens },
     };
 
     private static string Invariant(FormattableString text) => FormattableString.Invariant(text);

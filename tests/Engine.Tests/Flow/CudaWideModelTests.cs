@@ -1,6 +1,9 @@
 using LrIad.Engine.Compute;
 using LrIad.Engine.Compute.Cuda;
+using LrIad.Engine.Learn;
 using LrIad.Engine.Model;
+using LrIad.Engine.Rollout;
+using LrIad.Engine.Tests.Oracle;
 
 namespace LrIad.Engine.Tests.Flow;
 
@@ -15,6 +18,7 @@ internal sealed class CudaWideModelTests
     private const string Folder = "LRIAD_WIDE_MODEL";
     private const double Allowed = 1.25;
 
+    private string _folder = "";
     private SafeTensors _expected = null!;
     private Result _actual = null!;
 
@@ -32,6 +36,7 @@ internal sealed class CudaWideModelTests
             Assert.Ignore(reason);
         }
 
+        _folder = folder;
         _expected = SafeTensors.Open(Path.Combine(folder, "parity.safetensors"));
         using var backend = new CudaBackend();
         using var model = QwenModel.Load(folder, backend);
@@ -71,6 +76,41 @@ internal sealed class CudaWideModelTests
         {
             Assert.That(sure, Is.Not.Empty);
             Assert.That(sure.Select(i => (long)_actual.Likeliest[i]), Is.EqualTo(sure.Select(i => expected[i])));
+        }
+    }
+
+    [Test]
+    public void Adapter_gradients_are_as_close_as_bfloat16_autograd()
+    {
+        const double scale = 16.0 / 4;
+        using var backend = new CudaBackend();
+        using var model = QwenModel.Load(_folder, backend);
+        var (prompt, completion) = GoldenPass.Split(model, _expected, GoldenPass.Embed(model, backend, _expected));
+        var shape = AdapterWeights.ShapeFor(model.Geometry, 4);
+        using var weights = new AdapterWeights(backend, shape);
+        using var gradients = new AdapterWeights(backend, shape);
+        using var pass = new PolicyPass(model, backend, prompt.Length + completion.Length, 2, shape.Rank);
+        float[] Factor(int layer, string name, double by = 1) => [.. _expected.Read($"factor.{layer}.{name}").Select(value => (float)(value * by))];
+        weights.Upload([.. Enumerable.Range(0, shape.Layers).Select(i => new LayerFactors(Factor(i, "q_proj.A"), Factor(i, "q_proj.B", scale), Factor(i, "v_proj.A"), Factor(i, "v_proj.B", scale)))]);
+        _ = pass.Forward([GoldenPass.GroupOf(prompt, completion)], 1f, weights, default);
+        pass.Backward(_expected.Read("weights"), gradients);
+        using (Assert.EnterMultipleScope())
+        {
+            foreach (var (layer, i) in gradients.Download().Select((layer, i) => (layer, i)))
+            {
+                Check($"{i}.q_proj.A", layer.QueryA, 1);
+                Check($"{i}.q_proj.B", layer.QueryB, scale);
+                Check($"{i}.v_proj.A", layer.ValueA, 1);
+                Check($"{i}.v_proj.B", layer.ValueB, scale);
+            }
+        }
+
+        // The gradient of the scaled B, times the scale, is that of B.
+        void Check(string name, float[] actual, double by)
+        {
+            var (error, theirs) = (Reference.RelativeError([.. actual.Select(value => (float)(value * by))], Reference.Widen(_expected.Read($"grad.{name}"))), _expected.Read($"bf16_grad_error.{name}")[0]);
+            TestContext.Out.WriteLine($"gradient of {name}: off by {error:P3}, bfloat16 autograd by {theirs:P3}");
+            Assert.That(error, Is.LessThanOrEqualTo(Allowed * theirs), name);
         }
     }
 
