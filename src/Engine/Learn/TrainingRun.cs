@@ -134,6 +134,7 @@ internal sealed class TrainingRun : IDisposable
             }
         }
 
+        _features.ReadAhead(Enumerable.Range(0, Config.PromptsPerStep).Select(i => _data.Samples[_sampler.At(position + i)].ImagePath));
         return new TrainingBatch(samples, requests, position, skipped);
     }
 

@@ -9,7 +9,18 @@ public sealed class FeatureStore(PromptEncoder encoder, ImageProcessor processor
     public const long DefaultBudgetBytes = 4L << 30;
 
     private readonly Dictionary<string, ImageFeatures> _kept = [];
+    private readonly Dictionary<string, Task<ImagePatches>> _ahead = [];
     private long _bytes;
+
+    /// <summary>Reads images that will be asked for next while other work goes on. What is wrong with one is told when it is asked for.</summary>
+    public void ReadAhead(IEnumerable<string> files)
+    {
+        ArgumentNullException.ThrowIfNull(files);
+        foreach (var file in files.Where(file => !_kept.ContainsKey(file)))
+        {
+            _ahead.TryAdd(file, Task.Run(() => processor.Process(file)));
+        }
+    }
 
     /// <summary>Features of each file, or what is wrong with it.</summary>
     public IReadOnlyList<(ImageFeatures? Features, InputException? Problem)> Get(IReadOnlyList<string> files, CancellationToken cancellation)
@@ -27,7 +38,7 @@ public sealed class FeatureStore(PromptEncoder encoder, ImageProcessor processor
 
             try
             {
-                patches[i] = processor.Process(files[i]);
+                patches[i] = _ahead.TryGetValue(files[i], out var read) ? read.GetAwaiter().GetResult() : processor.Process(files[i]);
             }
             catch (InputException problem)
             {
@@ -35,6 +46,7 @@ public sealed class FeatureStore(PromptEncoder encoder, ImageProcessor processor
             }
         });
 
+        _ahead.Clear();
         var missing = Enumerable.Range(0, files.Count).Where(i => patches[i] is not null).ToArray();
         if (missing.Length > 0)
         {
