@@ -97,6 +97,30 @@ struct AttendMergeArgs {
     int heads, headDim;
 };
 
+// The backward of attention, from the keys' side. A tile is a page of keys or two, all of which are seen by the rows of the same runs; results go to blocks of `dKv`, or
+// to slots of `partials`, which have the same form, where several tiles share the rows. Of pages that are not there, both are negative.
+struct KeyTile { int block[2], slot[2], firstRun, runs; };
+// Row j of the run sees the first min(keys, limit + step · j) keys of the tile.
+struct RowRun { int row, rows, keys, limit, step; };
+struct KeyMerge { int block, firstSlot, slots; };
+
+struct AttendBackwardArgs {
+    const bf16 *q, *kv, *o, *dO;
+    const float* logSumExp;
+    const int* blocks;
+    const AttendTile* tiles;
+    const AttendRun* runs;
+    const KeyTile* keyTiles;
+    const RowRun* rowRuns;
+    float2* stats;                          // [heads, rows, perHead] of log2 Σ 2^score and Σ dO · o
+    bf16* dq;
+    float *dKv, *partials;
+    int rows, heads, perHead;
+    float scale;
+};
+
+struct KeyMergeArgs { const KeyMerge* merges; const float* partials; float* dKv; int64_t blockFloats; };
+
 // h = silu(gate) · up, from rows of gate | up.
 struct GatedSiluArgs { const bf16* gateUp; bf16* h; int rows, columns; };
 // h = activation(x): quick GELU, or GELU by erf.

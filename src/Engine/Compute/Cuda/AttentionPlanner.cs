@@ -42,12 +42,7 @@ internal sealed class AttentionPlanner
     public void Plan(ReadOnlySpan<AttentionItem> items, int perHead, int wideRows)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(perHead, TileRows);
-        Tiles.Clear();
-        Runs.Clear();
-        Merges.Clear();
-        Parts.Clear();
-        _partials.Clear();
-        Slots = 0;
+        Clear();
         var rows = 0;
         foreach (var item in items)
         {
@@ -57,15 +52,34 @@ internal sealed class AttentionPlanner
         if (wideRows > 0 && rows > 2 * items.Length)
         {
             PlanByRow(items, wideRows / perHead);
-
-            // Tiles with the most keys first: what is left for the end is small.
-            Tiles.Sort((a, b) => Keys(b) != Keys(a) ? Keys(b).CompareTo(Keys(a)) : a.Row.CompareTo(b.Row));
         }
         else
         {
             PlanByItem(items, TileRows / perHead);
             Merge();
         }
+    }
+
+    /// <summary>Plans a work list as tiles of rows that go through all their keys, whatever it looks like.</summary>
+    /// <param name="items">The pieces.</param>
+    /// <param name="tileRows">Rows of a tile.</param>
+    public void PlanRows(ReadOnlySpan<AttentionItem> items, int tileRows)
+    {
+        Clear();
+        PlanByRow(items, tileRows);
+    }
+
+    /// <summary>How many keys the first of an item's rows from <paramref name="row"/> on sees.</summary>
+    public static int Limit(in AttentionItem item, int row) => item.Causal != 0 ? item.Keys - item.Rows + 1 + (row - item.FirstRow) : item.Keys;
+
+    private void Clear()
+    {
+        Tiles.Clear();
+        Runs.Clear();
+        Merges.Clear();
+        Parts.Clear();
+        _partials.Clear();
+        Slots = 0;
     }
 
     private int Keys(AttendTile tile)
@@ -78,8 +92,6 @@ internal sealed class AttentionPlanner
 
         return keys;
     }
-
-    private static int Limit(in AttentionItem item, int row) => item.Causal != 0 ? item.Keys - item.Rows + 1 + (row - item.FirstRow) : item.Keys;
 
     private void PlanByRow(ReadOnlySpan<AttentionItem> items, int tileRows)
     {
@@ -134,6 +146,9 @@ internal sealed class AttentionPlanner
                 }
             }
         }
+
+        // Tiles with the most keys first: what is left for the end is small.
+        Tiles.Sort((a, b) => Keys(b) != Keys(a) ? Keys(b).CompareTo(Keys(a)) : a.Row.CompareTo(b.Row));
     }
 
     private void PlanByItem(ReadOnlySpan<AttentionItem> items, int tileRows)

@@ -208,6 +208,4 @@ public sealed unsafe partial class CudaBackend
 
         _context.MakeCurrent();
     }
-
-    private static NotSupportedException NotYet(string what) => new($"{what} is not there on the GPU yet: train with --device cpu.");
 }

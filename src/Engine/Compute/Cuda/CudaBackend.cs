@@ -61,6 +61,8 @@ public sealed unsafe partial class CudaBackend : Backend
         Pixels,
         PartialO,
         PartialLogSumExp,
+        BackwardStats,
+        PartialKv,
         Logits,
         DLogits,
         HeadParts,

@@ -46,6 +46,18 @@ internal record struct AttendArgs(
 
 internal record struct AttendMergeArgs(nint Merges, nint Parts, nint PartialO, nint PartialLogSumExp, nint O, nint LogSumExp, int Heads, int HeadDim);
 
+internal record struct KeyTile(int Block, int SecondBlock, int Slot, int SecondSlot, int FirstRun, int Runs);
+
+internal record struct RowRun(int Row, int Rows, int Keys, int Limit, int Step);
+
+internal record struct KeyMerge(int Block, int FirstSlot, int Slots);
+
+internal record struct AttendBackwardArgs(
+    nint Q, nint Kv, nint O, nint DO, nint LogSumExp, nint Blocks, nint Tiles, nint Runs, nint KeyTiles, nint RowRuns, nint Stats, nint Dq, nint DKv, nint Partials,
+    int Rows, int Heads, int PerHead, float Scale);
+
+internal record struct KeyMergeArgs(nint Merges, nint Partials, nint DKv, long BlockFloats);
+
 internal record struct GatedSiluArgs(nint GateUp, nint H, int Rows, int Columns);
 
 internal record struct GeluArgs(nint X, nint H, long Count, int Quick, int Reserved = 0);
@@ -192,7 +204,12 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<NormBackwardArgs>(), Unsafe.SizeOf<GatedSiluBackwardArgs>(), Unsafe.SizeOf<QkvBackwardArgs>(), Unsafe.SizeOf<HeadBackwardArgs>(), Unsafe.SizeOf<DropoutArgs>(),
         Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(),
         AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
+        BackwardRowsBytes, BackwardKeysBytes,
     ];
+
+    // Rows of 128 columns and 16 bytes: keys and values of two stages, 64 rows each; or keys and values once, and two stages of 32 rows of queries and dO with their stats.
+    private const int BackwardRowsBytes = 4 * 64 * 272;
+    private const int BackwardKeysBytes = (2 * 64 * 272) + (2 * 32 * ((2 * 272) + 8));
 
     // Machine code for Hopper runs there alone: older and later GPUs get what was made for Ampere, where these kernels are empty and none waits for the one in front.
     private const int Hopper = 90;
@@ -219,6 +236,9 @@ internal sealed class Kernels : IDisposable
         }
 
         AttendMerge = Kernel("lriad_attend_merge");
+        AttendBackwardRows = Kernel("lriad_attend_backward_rows", BackwardRowsBytes);
+        AttendBackwardKeys = Kernel("lriad_attend_backward_keys", BackwardKeysBytes);
+        AttendBackwardMerge = Kernel("lriad_attend_backward_merge");
         GatedSilu = Kernel("lriad_gated_silu");
         Gelu = Kernel("lriad_gelu");
         HeadTruncate = Kernel("lriad_head_truncate");
@@ -259,6 +279,12 @@ internal sealed class Kernels : IDisposable
     public AttendWideKernel? AttendWide80 { get; }
 
     public CudaKernel AttendMerge { get; }
+
+    public CudaKernel AttendBackwardRows { get; }
+
+    public CudaKernel AttendBackwardKeys { get; }
+
+    public CudaKernel AttendBackwardMerge { get; }
 
     public CudaKernel GatedSilu { get; }
 
