@@ -1,3 +1,5 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
 using LrIad.Engine.Config;
 using LrIad.Engine.Learn;
 using TorchSharp;
@@ -59,7 +61,7 @@ public sealed class PolicyLearner : IPolicyLearner
         using var logProb = tensor(batch.LogProb, requires_grad: true);
         var (loss, klSum, clipped) = PolicyObjective.Loss(logProb, batch, _objective);
         loss.backward();
-        var gradient = logProb.grad is { } grad ? grad.data<float>().ToArray() : new float[batch.LogProb.Length];
+        var gradient = logProb.grad is { } grad ? Values(grad) : new float[batch.LogProb.Length];
         return new ObjectiveResult(gradient, loss.item<float>(), klSum, clipped);
     }
 
@@ -134,7 +136,7 @@ public sealed class PolicyLearner : IPolicyLearner
 
         return arrays;
 
-        static StateArray Array(string name, Tensor values) => new(name, [.. values.shape.Select(size => (int)size)], values.data<float>().ToArray());
+        static StateArray Array(string name, Tensor values) => new(name, [.. values.shape.Select(size => (int)size)], Values(values));
     }
 
     /// <inheritdoc/>
@@ -179,8 +181,15 @@ public sealed class PolicyLearner : IPolicyLearner
 
     private static LayerFactors ToFactors(Factors factors)
     {
-        var values = factors.All().Select(factor => factor.detach().contiguous().data<float>().ToArray()).ToArray();
+        var values = factors.All().Select(Values).ToArray();
         return new LayerFactors(values[0], values[1], values[2], values[3]);
+    }
+
+    // In one piece: an accessor would go element by element.
+    private static float[] Values(Tensor tensor)
+    {
+        using var whole = tensor.detach().contiguous();
+        return MemoryMarshal.Cast<byte, float>(whole.bytes).ToArray();
     }
 
     private IEnumerable<Tensor> ToTensors(LayerFactors layer) =>
@@ -193,11 +202,29 @@ public sealed class PolicyLearner : IPolicyLearner
     {
         foreach (var (name, values) in Names.Zip(new[] { gradient.QueryA, gradient.QueryB, gradient.ValueA, gradient.ValueB }))
         {
-            if (!values.All(float.IsFinite))
+            if (!IsFinite(values))
             {
                 throw new InvalidOperationException($"The gradient of layer {layer}, {name} is not finite. {NothingChanged}");
             }
         }
+    }
+
+    // A sum of x − x is zero for finite values alone.
+    private static bool IsFinite(ReadOnlySpan<float> values)
+    {
+        var sum = Vector<float>.Zero;
+        foreach (var vector in MemoryMarshal.Cast<float, Vector<float>>(values))
+        {
+            sum += vector - vector;
+        }
+
+        var rest = 0f;
+        foreach (var value in values[^(values.Length % Vector<float>.Count)..])
+        {
+            rest += value - value;
+        }
+
+        return Vector.Sum(sum) + rest == 0;
     }
 
     private record Factors(Tensor QueryA, Tensor QueryB, Tensor ValueA, Tensor ValueB)

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Config;
+using LrIad.Engine.Data;
 using LrIad.Engine.Learn;
 using LrIad.Engine.Model;
 using LrIad.Engine.Rollout;
@@ -85,6 +86,7 @@ public sealed partial class Benchmark
         private readonly AdapterWeights _gradients;
         private readonly IPolicyLearner? _learner;
         private readonly SamplingOptions _sampling = new() { MaxCompletionLength = TrainedTokens };
+        private readonly ImagePatches _image;
         private int _steps;
 
         public GrpoStep(Benchmark owner, int prompts, LearnerFactory? learners)
@@ -96,6 +98,7 @@ public sealed partial class Benchmark
             Planned = plan.Total;
             var shape = AdapterWeights.ShapeFor(model.Geometry, lora.Rank);
             _vision = new VisionEncoder(model, backend);
+            _image = owner.Image();
             _arena = backend.CreateArena("benchmark");
             _features = _arena.Allocate(ElementType.BFloat16, GridH * GridW / 4, owner.Text.Hidden);
             _generator = new Generator(model, backend, new AnswerOptions([1, 2, 3], 4, 5), MemoryPlan.Limits(config));
@@ -167,7 +170,7 @@ public sealed partial class Benchmark
         private EncodedPrompt Prompt()
         {
             const int first = 15, tokens = GridH * GridW / 4;
-            _vision.Encode([_owner.Image()], _features);
+            _vision.Encode([_image], _features);
             var features = new float[_features.Length];
             _owner._backend.Download(_features, features);
             var ids = Enumerable.Range(0, PromptTokens).Select(i => i is >= first and < first + tokens ? -(i - first) - 1 : _owner._random.Next(150000)).ToArray();

@@ -51,7 +51,8 @@ public sealed unsafe partial class CudaBackend
         var vocabulary = head.Weight.Rows;
         var normed = Borrow(Scratch.Normed, (long)count * x.Columns * sizeof(ushort));
         var logits = Borrow(Scratch.Logits, (long)count * vocabulary * sizeof(float));
-        if (IsPlain(head.Norm) && vocabulary % 4 == 0 && _program.Takes(count, x.Columns))
+        // What is scored may be trained on: the backward pass makes the same logits once more, from the same products.
+        if (args.Samples != 0 && IsPlain(head.Norm) && vocabulary % 4 == 0 && _program.Takes(count, x.Columns))
         {
             _program.Begin(count);
             var norm = _program.Normalize(x.Address, x.Columns, head.Norm, normed, count, new ResidualOp { Gather = rows, GatherStride = rowBytes });
