@@ -105,14 +105,14 @@ struct RowRun { int row, rows, keys, limit, step; };
 struct KeyMerge { int block, firstSlot, slots; };
 
 struct AttendBackwardArgs {
-    const bf16 *q, *kv, *o, *dO;
+    const bf16 *q, *kv, *dO;
     const float* logSumExp;
     const int* blocks;
     const AttendTile* tiles;
     const AttendRun* runs;
     const KeyTile* keyTiles;
     const RowRun* rowRuns;
-    float2* stats;                          // [heads, rows, perHead] of log2 Σ 2^score and Σ dO · o
+    float2* stats;                          // [heads, rows, perHead] of log2 Σ 2^score and Σ p dp
     bf16* dq;
     float *dKv, *partials;
     int rows, heads, perHead;

@@ -4,7 +4,7 @@
 #include "common.cuh"
 #include "philox.cuh"
 
-constexpr int kFactorRows = 32, kFactorChunk = 1024, kDirections = 4, kGradientColumns = 512;
+constexpr int kFactorRows = 32, kLowRankRows = 16, kFactorChunk = 1024, kDirections = 4, kGradientColumns = 512;
 
 namespace {
 
@@ -34,15 +34,15 @@ extern "C" __global__ void __launch_bounds__(256) lriad_dropout(const __grid_con
     }
 }
 
-// out[r, j] = scale · Σ x[r, c] · factor[j, c] over the channels kept; 0 for rows without adapter. A warp has four rows.
+// out[r, j] = scale · Σ x[r, c] · factor[j, c] over the channels kept; 0 for rows without adapter. A warp has two rows.
 extern "C" __global__ void __launch_bounds__(256) lriad_low_rank(const __grid_constant__ LowRankArgs a) {
-    constexpr int kRows = kFactorRows / 8, kSteps = kFactorChunk / 256;
+    constexpr int kRows = kLowRankRows / 8, kSteps = kFactorChunk / 256;
     // Of eight neighbouring columns the first four, then the last four, lie in a line: no bank is asked twice.
     __shared__ float4 factor[kDirections][kSteps][2][32];
     letNextStart();
     waitForEarlier();
     const LowRankSide side = a.sides[blockIdx.y];
-    const int lane = threadIdx.x % 32, first = blockIdx.x * kFactorRows + threadIdx.x / 32 * kRows, words = (side.columns + 31) / 32;
+    const int lane = threadIdx.x % 32, first = blockIdx.x * kLowRankRows + threadIdx.x / 32 * kRows, words = (side.columns + 31) / 32;
     for (int j0 = 0; j0 < a.rank; j0 += kDirections) {
         float sums[kRows][kDirections] = {};
         for (int from = 0; from < side.columns; from += kFactorChunk) {
@@ -67,18 +67,24 @@ extern "C" __global__ void __launch_bounds__(256) lriad_low_rank(const __grid_co
                 }
             __syncthreads();
 #pragma unroll
-            for (int k = 0; k < kSteps; k++)
+            for (int k = 0; k < kSteps; k++) {
+                Eight x[kRows];
+#pragma unroll
+                for (int i = 0; i < kRows; i++) {
+                    x[i] = Eight::of(raw[i][k]);
+#pragma unroll
+                    for (int n = 0; n < 8; n++) x[i].v[n] = bits[i][k] >> n & 1 ? x[i].v[n] : 0;
+                }
 #pragma unroll
                 for (int j = 0; j < kDirections; j++) {
                     const float4 low = factor[j][k][0][lane], high = factor[j][k][1][lane];
                     const float f[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
-                    for (int i = 0; i < kRows; i++) {
-                        const Eight e = Eight::of(raw[i][k]);
+                    for (int i = 0; i < kRows; i++)
 #pragma unroll
-                        for (int n = 0; n < 8; n++) sums[i][j] += bits[i][k] >> n & 1 ? e.v[n] * f[n] : 0.0f;
-                    }
+                        for (int n = 0; n < 8; n++) sums[i][j] += x[i].v[n] * f[n];
                 }
+            }
         }
 #pragma unroll
         for (int i = 0; i < kRows; i++)

@@ -1,6 +1,8 @@
 // The backward of attention with heads of 128 columns, in two passes over the scores and without atomics, so that equal inputs give equal bits. First the rows: a tile of
 // packed query rows goes through its keys as it does forward, for dq. Then the keys: a page of them goes through the rows that see it, for dk and dv; pages that many rows
-// see are several tiles, whose sums are added up in order. With scores s and p = e^(s - logSumExp): dp = dO · v, ds = p (dp - dO · o), dv = Σ p dO, dq = Σ ds k, dk = Σ ds q.
+// see are several tiles, whose sums are added up in order. With scores s and p = e^(s - logSumExp): dp = dO · v, ds = p (dp - Σ p dp), dv = Σ p dO, dq = Σ ds k, dk = Σ ds q.
+// Σ p dp is dO · o in theory; summed up from the same p and dp as are used afterwards, in a pass of its own, it cancels exactly where a row sees almost one key alone, which
+// an o that has been rounded does not.
 #pragma once
 #include "attend.cuh"
 
@@ -57,28 +59,12 @@ template <int N> __device__ __forceinline__ void addWeighted(float (&sum)[16][4]
     }
 }
 
-// What the passes need to know of a query head's row, by four neighbouring lanes: log-sum-exp to the base of two, and dO · o.
-__device__ __forceinline__ float2 rowStats(const AttendBackwardArgs& a, int64_t at, bool there, int lane) {
-    float sum = 0;
-    if (there) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int64_t from = at * 128 + (i * 4 + lane % 4) * 8;
-            const Eight x = Eight::load(a.o + from), y = Eight::load(a.dO + from);
-#pragma unroll
-            for (int j = 0; j < 8; j++) sum = fmaf(x.v[j], y.v[j], sum);
-        }
-    }
-    sum += __shfl_xor_sync(~0u, sum, 1);
-    sum += __shfl_xor_sync(~0u, sum, 2);
-    return {there ? a.logSumExp[at] * kLog2E : 0, sum};
-}
-
 __device__ __forceinline__ void copyAsync8(uint32_t to, const void* from, bool there) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(there ? 8 : 0));
 }
 
-__device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
+// A tile of packed query rows and all keys they see, for dq or, before that, for what both passes need to know of a row: log-sum-exp to the base of two, and Σ p dp.
+template <bool Stats> __device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
     constexpr int kChunks = BackwardTile::kChunks, kStride = BackwardTile::kStride, kTile = BackwardTile::kTile;
     extern __shared__ __align__(1024) char shared[];
     letNextStart();
@@ -118,11 +104,14 @@ __device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
 
     // Each thread holds parts of two packed rows: r and r + 8 of its warp's sixteen.
     const int r0 = warp * 16 + lane / 4, row0 = r0 / a.perHead, row1 = (r0 + 8) / a.perHead;
-    const float2 stats0 = rowStats(a, query(r0), r0 < packed, lane), stats1 = rowStats(a, query(r0 + 8), r0 + 8 < packed, lane);
-    if (lane % 4 == 0) {
-        float2* to = a.stats + (static_cast<int64_t>(head) * a.rows + tile.row) * a.perHead + r0;
-        if (r0 < packed) to[0] = stats0;
-        if (r0 + 8 < packed) to[8] = stats1;
+    float2* stats = a.stats + (static_cast<int64_t>(head) * a.rows + tile.row) * a.perHead + r0;
+    float2 stats0 = {}, stats1 = {};
+    if (Stats) {
+        if (r0 < packed) stats0.x = a.logSumExp[query(r0)] * kLog2E;
+        if (r0 + 8 < packed) stats1.x = a.logSumExp[query(r0 + 8)] * kLog2E;
+    } else {
+        if (r0 < packed) stats0 = stats[0];
+        if (r0 + 8 < packed) stats1 = stats[8];
     }
     uint32_t q[kBackwardSteps][4], dO[kBackwardSteps][4];
     copyWait<1>();
@@ -152,21 +141,33 @@ __device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
         for (int n = 0; n < 8; n++)
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                const float2 stats = j < 2 ? stats0 : stats1;
+                float2& row = j < 2 ? stats0 : stats1;
                 const bool seen = n * 8 + lane % 4 * 2 + j % 2 < (j < 2 ? see0 : see1);
-                s[n][j] = seen ? power2(s[n][j] * scale - stats.x) * (dp[n][j] - stats.y) : 0;
+                const float p = seen ? power2(s[n][j] * scale - row.x) : 0;
+                if (Stats) row.y += p * dp[n][j];
+                else s[n][j] = p * (dp[n][j] - row.y);
             }
-        addWeighted(dq, s, keys + stage * kTile, lane);
+        if (!Stats) addWeighted(dq, s, keys + stage * kTile, lane);
         __syncthreads();
     }
 
+    if constexpr (Stats) {
 #pragma unroll
-    for (int side = 0; side < 2; side++) {
-        const int p = r0 + side * 8;
-        if (p >= packed) continue;
-        bf16* to = a.dq + query(p) * 128 + lane % 4 * 2;
+        for (int offset = 1; offset < 4; offset *= 2) {
+            stats0.y += __shfl_xor_sync(~0u, stats0.y, offset);
+            stats1.y += __shfl_xor_sync(~0u, stats1.y, offset);
+        }
+        if (lane % 4 == 0 && r0 < packed) stats[0] = stats0;
+        if (lane % 4 == 0 && r0 + 8 < packed) stats[8] = stats1;
+    } else {
 #pragma unroll
-        for (int n = 0; n < 16; n++) *reinterpret_cast<uint32_t*>(to + n * 8) = pack(dq[n][side * 2] * a.scale, dq[n][side * 2 + 1] * a.scale);
+        for (int side = 0; side < 2; side++) {
+            const int p = r0 + side * 8;
+            if (p >= packed) continue;
+            bf16* to = a.dq + query(p) * 128 + lane % 4 * 2;
+#pragma unroll
+            for (int n = 0; n < 16; n++) *reinterpret_cast<uint32_t*>(to + n * 8) = pack(dq[n][side * 2] * a.scale, dq[n][side * 2 + 1] * a.scale);
+        }
     }
 }
 
@@ -277,7 +278,8 @@ __device__ __forceinline__ void backwardKeys(const AttendBackwardArgs& a) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_rows(const __grid_constant__ AttendBackwardArgs a) { backwardRows(a); }
+extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_stats(const __grid_constant__ AttendBackwardArgs a) { backwardRows<true>(a); }
+extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_rows(const __grid_constant__ AttendBackwardArgs a) { backwardRows<false>(a); }
 extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_keys(const __grid_constant__ AttendBackwardArgs a) { backwardKeys(a); }
 
 // Sums of a page that several tiles made, in order; a thread four columns.

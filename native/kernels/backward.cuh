@@ -3,6 +3,8 @@
 #include "common.cuh"
 
 constexpr int kBackwardThreads = 256;
+// Rows that a list may name: what the head scores at a time.
+constexpr int kNormGathered = 1024;
 
 // dx = residual + J·dy, for y = x / rms(x) · weight; a warp a row. With `gather` the rows of dy are those it names: a row of x named several times gets their
 // sum, in order, and whoever comes first in the list adds it to dx.
@@ -14,24 +16,25 @@ extern "C" __global__ void __launch_bounds__(128) lriad_norm_backward(const __gr
     if (r >= a.count) return;
     auto rowOf = [&](int i) { return a.gather ? *reinterpret_cast<const int*>(a.gather + static_cast<int64_t>(i) * a.gatherStride) : i; };
     const int row = rowOf(r);
+    // Where else in the list the row stands, behind r.
+    __shared__ short others[4][kNormGathered];
+    short* mine = others[threadIdx.x / 32];
     int same = 0;
-    if (a.gather) {
-        int earlier = 0;
-        for (int i = lane; i < a.count; i += 32) {
-            const bool it = rowOf(i) == row;
-            earlier |= it && i < r;
-            same |= it && i > r;
-        }
-        if (__any_sync(~0u, earlier)) return;
-        same = __any_sync(~0u, same);
+    for (int from = 0; a.gather && from < a.count; from += 32) {
+        const int i = from + lane;
+        const bool it = i < a.count && rowOf(i) == row;
+        if (__any_sync(~0u, it && i < r)) return;
+        const uint32_t later = __ballot_sync(~0u, it && i > r);
+        if (it && i > r) mine[same + __popc(later & ((1u << lane) - 1))] = static_cast<short>(i);
+        same += __popc(later);
     }
+    __syncwarp();
 
     const uint4* x = reinterpret_cast<const uint4*>(a.x + static_cast<int64_t>(row) * a.columns);
     auto gradient = [&](int c) {
         Eight g = Eight::load(a.dy + static_cast<int64_t>(r) * a.columns + c * 8);
-        for (int i = r + 1; same && i < a.count; i++) {
-            if (rowOf(i) != row) continue;
-            const Eight more = Eight::load(a.dy + static_cast<int64_t>(i) * a.columns + c * 8);
+        for (int i = 0; i < same; i++) {
+            const Eight more = Eight::load(a.dy + static_cast<int64_t>(mine[i]) * a.columns + c * 8);
 #pragma unroll
             for (int j = 0; j < 8; j++) g.v[j] += more.v[j];
         }

@@ -12,7 +12,7 @@ namespace LrIad.Learn;
 
 /// <summary>
 /// LoRA factors as fp32 parameters, the GRPO family of objectives, and AdamW, in TorchSharp. The log-probs come in as a leaf and their gradient goes out; the
-/// factors' gradients come in and go through the published, scaled factors to the parameters. No managed code runs inside a backward pass.
+/// factors' gradients come in and go through the published, scaled factors to the parameters, which hold all layers' matrices of a kind in one. No managed code runs inside a backward pass.
 /// </summary>
 public sealed class PolicyLearner : IPolicyLearner
 {
@@ -21,18 +21,20 @@ public sealed class PolicyLearner : IPolicyLearner
     private readonly LoraOptions _lora;
     private readonly ObjectiveOptions _objective;
     private readonly OptimizerOptions _optimizerOptions;
-    private readonly LayerParameters[] _layers;
+    private readonly Parameter[] _parameters;
     private readonly AdamW _optimizer;
 
     private PolicyLearner(AdapterShape shape, LoraOptions lora, ObjectiveOptions objective, OptimizerOptions optimizer, ulong seed)
     {
         (Shape, _lora, _objective, _optimizerOptions) = (shape, lora, objective, optimizer);
-        _layers = [.. Enumerable.Range(0, shape.Layers).Select(layer => new LayerParameters(shape, seed, layer))];
-        _optimizer = torch.optim.AdamW(AllParameters(), lr: optimizer.LearningRate, weight_decay: 0);
+        _parameters = [A(shape, seed, 0), B(shape.QueryOutputs), A(shape, seed, 1), B(shape.ValueOutputs)];
+        _optimizer = torch.optim.AdamW(_parameters, lr: optimizer.LearningRate, weight_decay: 0);
     }
 
     /// <inheritdoc/>
     public AdapterShape Shape { get; }
+
+    private Parameter B(int outputs) => new(zeros(Shape.Layers, outputs, Shape.Rank));
 
     private double Scale => _lora.Alpha / _lora.Rank;
 
@@ -50,7 +52,7 @@ public sealed class PolicyLearner : IPolicyLearner
     public IReadOnlyList<LayerFactors> Publish()
     {
         using var scope = NewDisposeScope();
-        return [.. _layers.Select(layer => ToFactors(Effective(layer)))];
+        return ToFactors(Effective());
     }
 
     /// <inheritdoc/>
@@ -76,11 +78,8 @@ public sealed class PolicyLearner : IPolicyLearner
 
         using var scope = NewDisposeScope();
         _optimizer.zero_grad();
-        var published = _layers.SelectMany(layer => Effective(layer).All()).ToList();
-        var incoming = gradients.SelectMany(layer => ToTensors(layer)).ToList();
-        autograd.backward(published, incoming);
-        var parameters = AllParameters().ToArray();
-        var norm = Math.Sqrt(parameters.Sum(parameter => Math.Pow(parameter.grad!.norm().item<float>(), 2)));
+        autograd.backward([.. Effective()], [.. ToTensors(gradients)]);
+        var norm = Math.Sqrt(_parameters.Sum(parameter => Math.Pow(parameter.grad!.norm().item<float>(), 2)));
         if (!double.IsFinite(norm))
         {
             throw new InvalidOperationException($"The gradient's norm is too large for a float. {NothingChanged}");
@@ -88,7 +87,7 @@ public sealed class PolicyLearner : IPolicyLearner
 
         if (_optimizerOptions.MaxGradNorm > 0)
         {
-            nn.utils.clip_grad_norm_(parameters, _optimizerOptions.MaxGradNorm);
+            nn.utils.clip_grad_norm_(_parameters, _optimizerOptions.MaxGradNorm);
         }
 
         foreach (var group in _optimizer.ParamGroups)
@@ -104,7 +103,7 @@ public sealed class PolicyLearner : IPolicyLearner
     public IReadOnlyList<LayerFactors> Parameters()
     {
         using var scope = NewDisposeScope();
-        return [.. _layers.Select(layer => ToFactors(layer))];
+        return ToFactors(_parameters);
     }
 
     /// <inheritdoc/>
@@ -113,12 +112,9 @@ public sealed class PolicyLearner : IPolicyLearner
         ArgumentNullException.ThrowIfNull(parameters);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        foreach (var (layer, values) in _layers.Zip(parameters))
+        foreach (var (parameter, value) in _parameters.Zip(ToTensors(parameters)))
         {
-            foreach (var (parameter, value) in layer.All().Zip(ToTensors(values)))
-            {
-                parameter.copy_(value);
-            }
+            parameter.copy_(value);
         }
     }
 
@@ -127,11 +123,11 @@ public sealed class PolicyLearner : IPolicyLearner
     {
         using var scope = NewDisposeScope();
         var arrays = new List<StateArray>();
-        foreach (var (name, state) in States())
+        foreach (var (name, state, mean, square) in States())
         {
             arrays.Add(new StateArray($"{name}.step", [1], [state.step]));
-            arrays.Add(Array($"{name}.exp_avg", state.exp_avg));
-            arrays.Add(Array($"{name}.exp_avg_sq", state.exp_avg_sq));
+            arrays.Add(Array($"{name}.exp_avg", mean));
+            arrays.Add(Array($"{name}.exp_avg_sq", square));
         }
 
         return arrays;
@@ -145,11 +141,11 @@ public sealed class PolicyLearner : IPolicyLearner
         var arrays = state.ToDictionary(array => array.Name);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        foreach (var (name, target) in States())
+        foreach (var (name, target, mean, square) in States())
         {
             target.step = (long)Values("step", 1)[0];
-            Fill(target.exp_avg, "exp_avg");
-            Fill(target.exp_avg_sq, "exp_avg_sq");
+            Fill(mean, "exp_avg");
+            Fill(square, "exp_avg_sq");
 
             void Fill(Tensor values, string field) => values.copy_(tensor(Values(field, values.numel())).reshape(values.shape));
 
@@ -163,26 +159,33 @@ public sealed class PolicyLearner : IPolicyLearner
     public void Dispose()
     {
         _optimizer.Dispose();
-        foreach (var parameter in AllParameters())
+        foreach (var parameter in _parameters)
         {
             parameter.Dispose();
         }
     }
 
-    private IEnumerable<Parameter> AllParameters() => _layers.SelectMany(layer => layer.All().Cast<Parameter>());
-
-    private IEnumerable<(string Name, AdamW.State State)> States() =>
-        _optimizer.state_dict().State.Cast<AdamW.State>().Select((state, i) => ($"{i / 4}.{Names[i % 4]}", state));
+    // Moments of each layer's matrices, as views.
+    private IEnumerable<(string Name, AdamW.State State, Tensor Mean, Tensor Square)> States() =>
+        from layer in Enumerable.Range(0, Shape.Layers)
+        from pair in _optimizer.state_dict().State.Cast<AdamW.State>().Zip(Names)
+        select ($"{layer}.{pair.Second}", pair.First, pair.First.exp_avg[layer], pair.First.exp_avg_sq[layer]);
 
     private static readonly string[] Names = ["q_proj.A", "q_proj.B", "v_proj.A", "v_proj.B"];
 
     /// <summary>How parameters turn into the factors that act. Another parametrisation changes this alone.</summary>
-    private Factors Effective(LayerParameters layer) => new(layer.QueryA.alias(), layer.QueryB * Scale, layer.ValueA.alias(), layer.ValueB * Scale);
+    private Tensor[] Effective() => [_parameters[0].alias(), _parameters[1] * Scale, _parameters[2].alias(), _parameters[3] * Scale];
 
-    private static LayerFactors ToFactors(Factors factors)
+    private LayerFactors[] ToFactors(IEnumerable<Tensor> stacks)
     {
-        var values = factors.All().Select(Values).ToArray();
-        return new LayerFactors(values[0], values[1], values[2], values[3]);
+        var values = stacks.Select(Values).ToArray();
+        float[] Part(int matrix, int layer)
+        {
+            var length = values[matrix].Length / Shape.Layers;
+            return values[matrix][(layer * length)..((layer + 1) * length)];
+        }
+
+        return [.. Enumerable.Range(0, Shape.Layers).Select(layer => new LayerFactors(Part(0, layer), Part(1, layer), Part(2, layer), Part(3, layer)))];
     }
 
     // In one piece: an accessor would go element by element.
@@ -192,11 +195,14 @@ public sealed class PolicyLearner : IPolicyLearner
         return MemoryMarshal.Cast<byte, float>(whole.bytes).ToArray();
     }
 
-    private IEnumerable<Tensor> ToTensors(LayerFactors layer) =>
-    [
-        tensor(layer.QueryA, Shape.Rank, Shape.Hidden), tensor(layer.QueryB, Shape.QueryOutputs, Shape.Rank),
-        tensor(layer.ValueA, Shape.Rank, Shape.Hidden), tensor(layer.ValueB, Shape.ValueOutputs, Shape.Rank),
-    ];
+    private IEnumerable<Tensor> ToTensors(IReadOnlyList<LayerFactors> layers)
+    {
+        Tensor Stack(Func<LayerFactors, float[]> matrix, int rows, int columns) => tensor(layers.SelectMany(matrix).ToArray(), Shape.Layers, rows, columns);
+        yield return Stack(layer => layer.QueryA, Shape.Rank, Shape.Hidden);
+        yield return Stack(layer => layer.QueryB, Shape.QueryOutputs, Shape.Rank);
+        yield return Stack(layer => layer.ValueA, Shape.Rank, Shape.Hidden);
+        yield return Stack(layer => layer.ValueB, Shape.ValueOutputs, Shape.Rank);
+    }
 
     private static void RequireFinite(LayerFactors gradient, int layer)
     {
@@ -227,31 +233,19 @@ public sealed class PolicyLearner : IPolicyLearner
         return Vector.Sum(sum) + rest == 0;
     }
 
-    private record Factors(Tensor QueryA, Tensor QueryB, Tensor ValueA, Tensor ValueB)
+    // PEFT's start: A uniform within ±1/√inputs (Kaiming, a = √5), B zero; drawn from the run's seed, layer by layer.
+    private static Parameter A(AdapterShape shape, ulong seed, int projection)
     {
-        public IEnumerable<Tensor> All() => [QueryA, QueryB, ValueA, ValueB];
-    }
-
-    private sealed record LayerParameters : Factors
-    {
-        public LayerParameters(AdapterShape shape, ulong seed, int layer)
-            : base(A(shape, seed, layer, 0), new Parameter(zeros(shape.QueryOutputs, shape.Rank)), A(shape, seed, layer, 1), new Parameter(zeros(shape.ValueOutputs, shape.Rank)))
+        const uint stream = 0x4C4F5241;
+        var bound = 1 / Math.Sqrt(shape.Hidden);
+        var size = shape.Rank * shape.Hidden;
+        var values = new float[shape.Layers * size];
+        for (var i = 0; i < values.Length; i++)
         {
+            var word = Philox.Block(seed, (uint)(i % size), (uint)((i / size * 2) + projection), stream, 0).X0;
+            values[i] = (float)(((word + 0.5) / 4294967296.0 * 2 * bound) - bound);
         }
 
-        // PEFT's start: A uniform within ±1/√inputs (Kaiming, a = √5), B zero; drawn from the run's seed.
-        private static Parameter A(AdapterShape shape, ulong seed, int layer, int projection)
-        {
-            const uint stream = 0x4C4F5241;
-            var bound = 1 / Math.Sqrt(shape.Hidden);
-            var values = new float[shape.Rank * shape.Hidden];
-            for (var i = 0; i < values.Length; i++)
-            {
-                var word = Philox.Block(seed, (uint)i, (uint)((layer * 2) + projection), stream, 0).X0;
-                values[i] = (float)(((word + 0.5) / 4294967296.0 * 2 * bound) - bound);
-            }
-
-            return new Parameter(tensor(values, shape.Rank, shape.Hidden));
-        }
+        return new Parameter(tensor(values, shape.Layers, shape.Rank, shape.Hidden));
     }
 }

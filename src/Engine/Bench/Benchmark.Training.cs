@@ -100,7 +100,7 @@ public sealed partial class Benchmark
             _vision = new VisionEncoder(model, backend);
             _image = owner.Image();
             _arena = backend.CreateArena("benchmark");
-            _features = _arena.Allocate(ElementType.BFloat16, GridH * GridW / 4, owner.Text.Hidden);
+            _features = _arena.Allocate(ElementType.BFloat16, prompts * GridH * GridW / 4, owner.Text.Hidden);
             _generator = new Generator(model, backend, new AnswerOptions([1, 2, 3], 4, 5), MemoryPlan.Limits(config));
             _pass = new PolicyPass(model, backend, plan.PassRows, MemoryPlan.PassSegments(config), lora.Rank);
             (_adapter, _gradients) = (new AdapterWeights(backend, shape), new AdapterWeights(backend, shape));
@@ -122,7 +122,7 @@ public sealed partial class Benchmark
         {
             var record = new StepRecord();
             var clock = Stopwatch.StartNew();
-            var requests = Enumerable.Range(0, _prompts).Select(i => new GroupRequest(Prompt(), GroupSize, (uint)(i * GroupSize))).ToArray();
+            var requests = Prompts().Select((prompt, i) => new GroupRequest(prompt, GroupSize, (uint)(i * GroupSize))).ToArray();
             record.Lap("prompts");
             var groups = _generator.Run(requests, _sampling, (ulong)++_steps, _adapter.Layers, probe: false, default);
             record.Lap("rollout");
@@ -166,16 +166,18 @@ public sealed partial class Benchmark
             _vision.Dispose();
         }
 
-        // An image in the middle of some text.
-        private EncodedPrompt Prompt()
+        // Each an image in the middle of some text.
+        private IEnumerable<EncodedPrompt> Prompts()
         {
             const int first = 15, tokens = GridH * GridW / 4;
-            _vision.Encode([_image], _features);
-            var features = new float[_features.Length];
-            _owner._backend.Download(_features, features);
-            var ids = Enumerable.Range(0, PromptTokens).Select(i => i is >= first and < first + tokens ? -(i - first) - 1 : _owner._random.Next(150000)).ToArray();
-            var positions = Enumerable.Range(0, PromptTokens).Select(i => (i, i, i)).ToArray();
-            return new EncodedPrompt(ids, positions, PromptTokens, features);
+            _vision.Encode([.. Enumerable.Repeat(_image, _prompts)], _features);
+            for (var prompt = 0; prompt < _prompts; prompt++)
+            {
+                var features = new float[tokens * _features.Columns];
+                _owner._backend.Download(_features.Slice(prompt * tokens, tokens), features);
+                var ids = Enumerable.Range(0, PromptTokens).Select(i => i is >= first and < first + tokens ? -(i - first) - 1 : _owner._random.Next(150000)).ToArray();
+                yield return new EncodedPrompt(ids, [.. Enumerable.Range(0, PromptTokens).Select(i => (i, i, i))], PromptTokens, features);
+            }
         }
     }
 }

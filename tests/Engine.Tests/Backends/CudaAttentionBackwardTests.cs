@@ -83,7 +83,8 @@ internal sealed class CudaAttentionBackwardTests
         var (expected, expectedKv) = Run(_cpu);
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(Reference.RelativeError(dq, Reference.Widen(expected)), Is.LessThan(Bound), "dq");
+            // A row that sees one key alone has no gradient of its query at all.
+            Assert.That(expected.Any(value => value != 0) ? Reference.RelativeError(dq, Reference.Widen(expected)) : dq.Max(Math.Abs), Is.LessThan(Bound), "dq");
             Assert.That(Reference.RelativeError(dKv, Reference.Widen(expectedKv)), Is.LessThan(Bound), "dkv");
             Matrix.AssertSame(again, dq, "dq once more");
             Matrix.AssertSame(dKvAgain, dKv, "dkv once more");

@@ -6,6 +6,9 @@ public sealed unsafe partial class CudaBackend
     /// <summary>Rows that one block goes through.</summary>
     private const int FactorRows = 32;
 
+    /// <summary>Rows whose sums one block makes.</summary>
+    private const int LowRankRows = 16;
+
     /// <summary>Columns that one block of a sum over rows has.</summary>
     private const int GradientColumns = 512;
 
@@ -65,7 +68,7 @@ public sealed unsafe partial class CudaBackend
     }
 
     private void LaunchLowRank(LowRankSide query, LowRankSide value, nint x, int stride, View<TokenRow> rows, nint result, int rank, float scale) =>
-        _kernels.LowRank.Launch(Stream, new LowRankArgs(query, value, x, rows.Address, result, rows.Length, stride, rank, scale), Blocks(rows.Length, FactorRows), 2, 256);
+        _kernels.LowRank.Launch(Stream, new LowRankArgs(query, value, x, rows.Address, result, rows.Length, stride, rank, scale), Blocks(rows.Length, LowRankRows), 2, 256);
 
     private void AddFactorGradient(FactorSide query, FactorSide value, nint x, int stride, int count, nint s, int rank, float scale)
     {

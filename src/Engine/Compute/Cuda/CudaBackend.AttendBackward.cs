@@ -27,8 +27,9 @@ public sealed unsafe partial class CudaBackend
         var stats = Borrow(Scratch.BackwardStats, (long)q.Rows * heads * 2 * sizeof(float));
         var partials = plan.Slots == 0 ? 0 : Borrow(Scratch.PartialKv, (long)plan.Slots * blockFloats * sizeof(float));
         var args = new AttendBackwardArgs(
-            q.Address, kv.Data.Address, o.Address, dO.Address, logSumExp.Address, work.Blocks.Address, plan.Tiles, plan.Runs, plan.KeyTiles, plan.RowRuns, stats, dq.Address,
+            q.Address, kv.Data.Address, dO.Address, logSumExp.Address, work.Blocks.Address, plan.Tiles, plan.Runs, plan.KeyTiles, plan.RowRuns, stats, dq.Address,
             dKv.Data.Address, partials, q.Rows, kv.Heads, perHead, 1 / MathF.Sqrt(kv.HeadDim));
+        _kernels.AttendBackwardStats.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
         _kernels.AttendBackwardRows.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
         _kernels.AttendBackwardKeys.Launch(Stream, args, plan.KeyTileCount, kv.Heads, 128);
         if (plan.MergeCount > 0)

@@ -53,7 +53,7 @@ internal record struct RowRun(int Row, int Rows, int Keys, int Limit, int Step);
 internal record struct KeyMerge(int Block, int FirstSlot, int Slots);
 
 internal record struct AttendBackwardArgs(
-    nint Q, nint Kv, nint O, nint DO, nint LogSumExp, nint Blocks, nint Tiles, nint Runs, nint KeyTiles, nint RowRuns, nint Stats, nint Dq, nint DKv, nint Partials,
+    nint Q, nint Kv, nint DO, nint LogSumExp, nint Blocks, nint Tiles, nint Runs, nint KeyTiles, nint RowRuns, nint Stats, nint Dq, nint DKv, nint Partials,
     int Rows, int Heads, int PerHead, float Scale);
 
 internal record struct KeyMergeArgs(nint Merges, nint Partials, nint DKv, long BlockFloats);
@@ -237,6 +237,7 @@ internal sealed class Kernels : IDisposable
         }
 
         AttendMerge = Kernel("lriad_attend_merge");
+        AttendBackwardStats = Kernel("lriad_attend_backward_stats", BackwardRowsBytes);
         AttendBackwardRows = Kernel("lriad_attend_backward_rows", BackwardRowsBytes);
         AttendBackwardKeys = Kernel("lriad_attend_backward_keys", BackwardKeysBytes);
         AttendBackwardMerge = Kernel("lriad_attend_backward_merge");
@@ -280,6 +281,8 @@ internal sealed class Kernels : IDisposable
     public AttendWideKernel? AttendWide80 { get; }
 
     public CudaKernel AttendMerge { get; }
+
+    public CudaKernel AttendBackwardStats { get; }
 
     public CudaKernel AttendBackwardRows { get; }
 
