@@ -197,7 +197,17 @@ public sealed class PolicyLearner : IPolicyLearner
 
     private IEnumerable<Tensor> ToTensors(IReadOnlyList<LayerFactors> layers)
     {
-        Tensor Stack(Func<LayerFactors, float[]> matrix, int rows, int columns) => tensor(layers.SelectMany(matrix).ToArray(), Shape.Layers, rows, columns);
+        Tensor Stack(Func<LayerFactors, float[]> matrix, int rows, int columns)
+        {
+            var values = new float[Shape.Layers * rows * columns];
+            for (var layer = 0; layer < Shape.Layers; layer++)
+            {
+                matrix(layers[layer]).CopyTo(values, layer * rows * columns);
+            }
+
+            return tensor(values, Shape.Layers, rows, columns);
+        }
+
         yield return Stack(layer => layer.QueryA, Shape.Rank, Shape.Hidden);
         yield return Stack(layer => layer.QueryB, Shape.QueryOutputs, Shape.Rank);
         yield return Stack(layer => layer.ValueA, Shape.Rank, Shape.Hidden);
