@@ -158,6 +158,14 @@ struct WideArgs {
     int reserved[17];
 };
 
+// The same for tiles of 128 packed rows, and for tiles of 128 keys. `q` and `dO` are maps as above, their boxes `boxRows` rows: those of a tile or, for tiles of keys, as many
+// as 64 packed rows hold, which it takes at a time. `units` are tiles times heads.
+struct BackwardWideArgs {
+    TensorMap q, dO, kv;
+    AttendBackwardArgs args;
+    int units, boxRows, reserved[32];
+};
+
 // Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
 //
 // A product leaves float32 partial sums, which the operation behind it adds up. Outputs are in tiles of 256; matrices of one product start tiles of their own. The

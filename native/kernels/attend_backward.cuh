@@ -172,14 +172,14 @@ template <bool Stats> __device__ __forceinline__ void backwardRows(const AttendB
 }
 
 // Walks over the packed rows of a tile's runs, some at a time.
-template <int Rows> struct RowWalk {
+struct RowWalk {
     const RowRun* run;
     int left, first, perHead;
 
     __device__ __forceinline__ bool done() const { return left == 0; }
     __device__ __forceinline__ int packed() const { return run->rows * perHead; }
-    __device__ __forceinline__ void next() {
-        first += Rows;
+    __device__ __forceinline__ void next(int some) {
+        first += some;
         if (first >= packed()) { run++; left--; first = 0; }
     }
     // The first packed row, from here on, that sees a key.
@@ -208,7 +208,7 @@ __device__ __forceinline__ void backwardKeys(const AttendBackwardArgs& a) {
         copyAsync(keys + to, from + c * 8, true);
         copyAsync(values + to, from + plane + c * 8, true);
     }
-    auto fetch = [&](const RowWalk<kKeyStep>& walk, int stage) {
+    auto fetch = [&](const RowWalk& walk, int stage) {
         const int there = walk.packed() - walk.first;
 #pragma unroll
         for (int i = 0; i < kKeyStep * kChunks / kAttendThreads; i++) {
@@ -225,20 +225,20 @@ __device__ __forceinline__ void backwardKeys(const AttendBackwardArgs& a) {
         }
     };
 
-    RowWalk<kKeyStep> walk{a.rowRuns + tile.firstRun, tile.runs, 0, a.perHead}, ahead = walk;
+    RowWalk walk{a.rowRuns + tile.firstRun, tile.runs, 0, a.perHead}, ahead = walk;
     if (!ahead.done()) {
         fetch(ahead, 0);
-        ahead.next();
+        ahead.next(kKeyStep);
     }
     copyCommit();
 
     const int key0 = warp * 16 + lane / 4;
     const float scale = a.scale * kLog2E;
     float dk[16][4] = {}, dv[16][4] = {};
-    for (int stage = 0; !walk.done(); stage ^= 1, walk.next()) {
+    for (int stage = 0; !walk.done(); stage ^= 1, walk.next(kKeyStep)) {
         if (!ahead.done()) {
             fetch(ahead, stage ^ 1);
-            ahead.next();
+            ahead.next(kKeyStep);
         }
         copyCommit();
         copyWait<1>();

@@ -7,7 +7,7 @@
 #include "backward.cuh"
 #include "attend.cuh"
 #include "attend_wide.cuh"
-#include "attend_backward.cuh"
+#include "attend_backward_wide.cuh"
 #include "feedforward.cuh"
 #include "head.cuh"
 #include "read.cuh"
@@ -19,9 +19,9 @@ extern "C" __device__ const int lriad_abi[] = {
     sizeof(AttendMergeArgs), sizeof(KeyTile), sizeof(RowRun), sizeof(KeyMerge), sizeof(AttendBackwardArgs), sizeof(KeyMergeArgs),
     sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(WideArgs), sizeof(ProductOp), sizeof(ResidualOp), sizeof(RotateOp),
     sizeof(StepTile), sizeof(AttendOp), sizeof(MergeOp), sizeof(SiluOp), sizeof(EmbedOp), sizeof(StoreOp), sizeof(StepOp), sizeof(StepArgs),
-    sizeof(NormBackwardArgs), sizeof(GatedSiluBackwardArgs), sizeof(QkvBackwardArgs), sizeof(HeadBackwardArgs), sizeof(DropoutArgs), sizeof(LowRankArgs), sizeof(FactorGradientArgs), sizeof(LowRankBackwardArgs),
+    sizeof(NormBackwardArgs), sizeof(GatedSiluBackwardArgs), sizeof(QkvBackwardArgs), sizeof(HeadBackwardArgs), sizeof(DropoutArgs), sizeof(LowRankArgs), sizeof(FactorGradientArgs), sizeof(LowRankBackwardArgs), sizeof(BackwardWideArgs),
     // And what blocks take of shared memory.
     WideShape<128>::kBytes, WideShape<80>::kBytes,
     StepShape<8, 6>::kBytes, StepShape<64, 5>::kBytes,
-    kBackwardRowsBytes, kBackwardKeysBytes,
+    kBackwardRowsBytes, kBackwardKeysBytes, BackwardRowsShape::kBytes, BackwardKeysShape::kBytes,
 };

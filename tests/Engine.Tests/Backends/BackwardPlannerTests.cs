@@ -6,7 +6,7 @@ namespace LrIad.Engine.Tests.Backends;
 internal sealed class BackwardPlannerTests
 {
     [Test]
-    public void Every_key_meets_every_row_that_sees_it_once_from_either_side([Range(0, 19)] int seed)
+    public void Every_key_meets_every_row_that_sees_it_once_from_either_side([Range(0, 19)] int seed, [Values(1, 2)] int pages)
     {
         var random = new Random(seed);
         var c = new AttentionCase(1, 16, random.Next(1, 9), seed, 128);
@@ -25,12 +25,12 @@ internal sealed class BackwardPlannerTests
         var rows = new AttentionPlanner();
         rows.PlanRows(c.Items, AttentionPlanner.TileRows / c.PerHead);
         var keys = new BackwardPlanner();
-        keys.Plan(c.Items, c.Blocks, c.PerHead);
+        keys.Plan(c.Items, c.Blocks, c.PerHead, pages);
         using (Assert.EnterMultipleScope())
         {
             Assert.That(rows.Tiles.SelectMany(tile => ByRow(c, rows, tile)).Order(), Is.EqualTo(expected), "tiles of rows");
             Assert.That(keys.Tiles.SelectMany(tile => ByKey(keys, tile)).Order(), Is.EqualTo(expected), "tiles of keys");
-            Assert.That(keys.Tiles.Where(tile => tile.Slot < 0).Select(tile => tile.Block).Concat(keys.Merges.Select(merge => merge.Block)), Is.Unique.And.EquivalentTo(c.Blocks.Distinct()), "a page has one place where its sum comes from");
+            Assert.That(keys.Tiles.Where(tile => tile.Slot < 0).SelectMany(tile => new[] { tile.Block, tile.SecondBlock }).Where(block => block >= 0).Concat(keys.Merges.Select(merge => merge.Block)), Is.Unique.And.EquivalentTo(c.Blocks.Distinct()), "a page has one place where its sum comes from");
             Assert.That(keys.Merges.SelectMany(merge => Enumerable.Range(merge.FirstSlot, merge.Slots)), Is.EqualTo(Enumerable.Range(0, keys.Slots)), "slots");
         }
     }
@@ -47,5 +47,5 @@ internal sealed class BackwardPlannerTests
         from run in plan.Runs.GetRange(tile.FirstRun, tile.Runs)
         from j in Enumerable.Range(0, run.Rows)
         from key in Enumerable.Range(0, Math.Min(run.Keys, run.Limit + (run.Step * j)))
-        select (run.Row + j, (tile.Block * KvLayer.BlockSize) + key);
+        select (run.Row + j, ((key < KvLayer.BlockSize ? tile.Block : tile.SecondBlock) * KvLayer.BlockSize) + (key % KvLayer.BlockSize));
 }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using LrIad.Interop;
 
 namespace LrIad.Engine.Compute.Cuda;
 
@@ -23,19 +24,44 @@ public sealed unsafe partial class CudaBackend
         var (heads, blockFloats) = (q.Columns / kv.HeadDim, KvLayer.BlockColumns(kv.Heads, kv.HeadDim));
         var perHead = heads / kv.Heads;
         var plan = _backwardPlans.GetValue(work, _ => new BackwardPlan());
-        plan.Make(this, work, perHead);
+        var wide = _kernels.AttendBackwardWide;
+        plan.Make(this, work, perHead, wide is null ? AttentionPlanner.TileRows : AttendWideKernel.Rows, wide is null ? 1 : 2);
         var stats = Borrow(Scratch.BackwardStats, (long)q.Rows * heads * 2 * sizeof(float));
         var partials = plan.Slots == 0 ? 0 : Borrow(Scratch.PartialKv, (long)plan.Slots * blockFloats * sizeof(float));
         var args = new AttendBackwardArgs(
             q.Address, kv.Data.Address, dO.Address, logSumExp.Address, work.Blocks.Address, plan.Tiles, plan.Runs, plan.KeyTiles, plan.RowRuns, stats, dq.Address,
             dKv.Data.Address, partials, q.Rows, kv.Heads, perHead, 1 / MathF.Sqrt(kv.HeadDim));
-        _kernels.AttendBackwardStats.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
-        _kernels.AttendBackwardRows.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
-        _kernels.AttendBackwardKeys.Launch(Stream, args, plan.KeyTileCount, kv.Heads, 128);
+        if (wide is null)
+        {
+            _kernels.AttendBackwardStats.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
+            _kernels.AttendBackwardRows.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
+            _kernels.AttendBackwardKeys.Launch(Stream, args, plan.KeyTileCount, kv.Heads, 128);
+        }
+        else
+        {
+            var rows = Wide(plan.TileCount, AttendWideKernel.Rows / perHead);
+            LaunchWide(wide.Stats, rows);
+            LaunchWide(wide.Rows, rows);
+            LaunchWide(wide.Keys, Wide(plan.KeyTileCount, BackwardWideKernels.StepRows / perHead));
+        }
+
         if (plan.MergeCount > 0)
         {
             _kernels.AttendBackwardMerge.Launch(Stream, new KeyMergeArgs(plan.Merges, partials, dKv.Data.Address, blockFloats), plan.MergeCount, blockFloats / 1024, 256);
         }
+
+        BackwardWideArgs Wide(int tiles, int boxRows) => new()
+        {
+            Q = TensorMap.Queries(q.Address, q.Rows, kv.Heads, perHead, kv.HeadDim, boxRows, 64),
+            DO = TensorMap.Queries(dO.Address, q.Rows, kv.Heads, perHead, kv.HeadDim, boxRows, 64),
+            Kv = TensorMap.Tiles(kv.Data.Address, checked((int)(kv.Data.Length / kv.HeadDim)), kv.HeadDim, KvLayer.BlockSize),
+            Args = args,
+            Units = tiles * kv.Heads,
+            BoxRows = boxRows,
+        };
+
+        void LaunchWide(CudaKernel kernel, in BackwardWideArgs wideArgs) =>
+            kernel.Launch(Stream, wideArgs, Math.Min(wideArgs.Units, _context.Multiprocessors), 1, AttendWideKernel.Threads);
     }
 
     /// <summary>A work list planned for the backward pass, in device memory. All layers go by it.</summary>
@@ -64,7 +90,7 @@ public sealed unsafe partial class CudaBackend
 
         public int Slots => _keys.Slots;
 
-        public void Make(CudaBackend backend, AttentionWork work, int perHead)
+        public void Make(CudaBackend backend, AttentionWork work, int perHead, int tileRows, int pages)
         {
             if (_made == (work.Version, perHead))
             {
@@ -72,8 +98,8 @@ public sealed unsafe partial class CudaBackend
             }
 
             ArgumentOutOfRangeException.ThrowIfGreaterThan(perHead, AttentionPlanner.TileRows);
-            _rows.PlanRows(work.HostItems, AttentionPlanner.TileRows / perHead);
-            _keys.Plan(work.HostItems, work.HostBlocks, perHead);
+            _rows.PlanRows(work.HostItems, tileRows / perHead);
+            _keys.Plan(work.HostItems, work.HostBlocks, perHead, pages);
             var lists = new[] { Bytes(_rows.Tiles), Bytes(_rows.Runs), Bytes(_keys.Tiles), Bytes(_keys.Runs), Bytes(_keys.Merges) };
             var total = lists.Sum(list => list.Length);
             if (_storage is null || _storage.Bytes < total)

@@ -88,6 +88,17 @@ internal unsafe struct WideArgs
     public fixed int Reserved[17];
 }
 
+internal unsafe struct BackwardWideArgs
+{
+    public TensorMap Q;
+    public TensorMap DO;
+    public TensorMap Kv;
+    public AttendBackwardArgs Args;
+    public int Units;
+    public int BoxRows;
+    public fixed int Reserved[32];
+}
+
 internal record struct Sums(nint Partials, nint TileSegment, nint Stats, int StatTiles, int StatWidth, float InverseColumns, float Epsilon);
 
 internal record struct ProductOp(nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, nint Partials, int SecondTile, int ThirdTile, int Depth, int Rows);
@@ -188,6 +199,20 @@ internal sealed record AttendWideKernel(CudaKernel Kernel)
     public static int SharedBytes(int headDim) => (5 * 128 * headDim * sizeof(ushort)) + 80 + 1024;
 }
 
+/// <summary>The backward of attention for Hopper; see native/kernels/attend_backward_wide.cuh. Blocks of <see cref="AttendWideKernel.Threads"/> threads, one a multiprocessor.</summary>
+/// <param name="Stats">What the others need to know of the rows.</param>
+/// <param name="Rows">dq, by tiles of rows.</param>
+/// <param name="Keys">dk and dv, by tiles of keys.</param>
+internal sealed record BackwardWideKernels(CudaKernel Stats, CudaKernel Rows, CudaKernel Keys)
+{
+    /// <summary>Packed query rows that a tile of keys takes at a time.</summary>
+    public const int StepRows = 64;
+
+    // Queries and dO, two stages of keys and values, 128 rows each; or keys and values, four stages of 64 rows of queries, dO and stats; barriers, room to start on a multiple of 1,024.
+    public const int RowsBytes = ((2 + 4) * 128 * 256) + 80 + 1024;
+    public const int KeysBytes = (2 * 128 * 256) + (4 * 64 * ((2 * 256) + 8)) + 80 + 1024;
+}
+
 /// <summary>The kernels, loaded from the fatbin beside the program.</summary>
 internal sealed class Kernels : IDisposable
 {
@@ -203,9 +228,9 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
         Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
         Unsafe.SizeOf<NormBackwardArgs>(), Unsafe.SizeOf<GatedSiluBackwardArgs>(), Unsafe.SizeOf<QkvBackwardArgs>(), Unsafe.SizeOf<HeadBackwardArgs>(), Unsafe.SizeOf<DropoutArgs>(),
-        Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(),
+        Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(), Unsafe.SizeOf<BackwardWideArgs>(),
         AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
-        BackwardRowsBytes, BackwardKeysBytes,
+        BackwardRowsBytes, BackwardKeysBytes, BackwardWideKernels.RowsBytes, BackwardWideKernels.KeysBytes,
     ];
 
     // Rows of 128 columns and 16 bytes: keys and values of two stages, 64 rows each; or keys and values once, and two stages of 32 rows of queries and dO with their stats.
@@ -233,6 +258,9 @@ internal sealed class Kernels : IDisposable
         if (context.ComputeCapability == Hopper)
         {
             AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128)));
+            AttendBackwardWide = new BackwardWideKernels(
+                Kernel("lriad_attend_backward_wide_stats", BackwardWideKernels.RowsBytes), Kernel("lriad_attend_backward_wide_rows", BackwardWideKernels.RowsBytes),
+                Kernel("lriad_attend_backward_wide_keys", BackwardWideKernels.KeysBytes));
             AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80)));
         }
 
@@ -281,6 +309,9 @@ internal sealed class Kernels : IDisposable
     public AttendWideKernel? AttendWide80 { get; }
 
     public CudaKernel AttendMerge { get; }
+
+    /// <summary>Null on other GPUs than Hopper.</summary>
+    public BackwardWideKernels? AttendBackwardWide { get; }
 
     public CudaKernel AttendBackwardStats { get; }
 
