@@ -58,6 +58,32 @@ internal unsafe struct WideArgs
     public fixed int Reserved[17];
 }
 
+internal enum ProductActivation
+{
+    Linear,
+    QuickGelu,
+    GatedSilu,
+}
+
+internal unsafe struct ProductArgs
+{
+    public TensorMap X;
+    public TensorMap W;
+    public nint Bias;
+    public nint Y;
+    public nint GateUp;
+    public long Stride;
+    public int Rows;
+    public int Outputs;
+    public int Depth;
+    public ProductActivation Activation;
+    public int RowTiles;
+    public int ColumnTiles;
+    public int Across;
+    public int Band;
+    public fixed int Reserved[16];
+}
+
 internal record struct Sums(nint Partials, nint TileSegment, nint Stats, int StatTiles, int StatWidth, float InverseColumns, float Epsilon);
 
 internal record struct ProductOp(nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, nint Partials, int SecondTile, int ThirdTile, int Depth, int Rows);
@@ -158,6 +184,28 @@ internal sealed record AttendWideKernel(CudaKernel Kernel)
     public static int SharedBytes(int headDim) => (5 * 128 * headDim * sizeof(ushort)) + 80 + 1024;
 }
 
+/// <summary>Large products; see native/kernels/product.cuh.</summary>
+/// <param name="Kernel">The kernel, a block a multiprocessor, two a cluster.</param>
+internal sealed record ProductKernel(CudaKernel Kernel)
+{
+    public const int Threads = 384;
+
+    /// <summary>Rows of a tile.</summary>
+    public const int Rows = 128;
+
+    /// <summary>Outputs of a tile, or gates and what they are for.</summary>
+    public const int Columns = 192;
+
+    /// <summary>Inputs of a piece of a tile.</summary>
+    public const int Depth = 64;
+
+    /// <summary>Rows of W that are put in another order together.</summary>
+    public const int Together = 32;
+
+    // Five stages of x and W with two barriers each; two more; room to start on a multiple of 1,024.
+    public const int SharedBytes = (5 * (((Rows + Columns) * Depth * sizeof(ushort)) + 16)) + 16 + 1024;
+}
+
 /// <summary>The kernels, loaded from the fatbin beside the program.</summary>
 internal sealed class Kernels : IDisposable
 {
@@ -169,9 +217,9 @@ internal sealed class Kernels : IDisposable
     [
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
-        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
+        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
         Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
-        AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
+        AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), ProductKernel.SharedBytes, .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
     ];
 
     // Machine code for Hopper runs there alone: older and later GPUs get what was made for Ampere, where these kernels are empty and none waits for the one in front.
@@ -196,6 +244,7 @@ internal sealed class Kernels : IDisposable
         {
             AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128)));
             AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80)));
+            Product = new ProductKernel(Kernel("lriad_product", ProductKernel.SharedBytes));
         }
 
         AttendMerge = Kernel("lriad_attend_merge");
@@ -228,6 +277,9 @@ internal sealed class Kernels : IDisposable
 
     /// <inheritdoc cref="AttendWide128"/>
     public AttendWideKernel? AttendWide80 { get; }
+
+    /// <summary>For large products; null on other GPUs than Hopper.</summary>
+    public ProductKernel? Product { get; }
 
     public CudaKernel AttendMerge { get; }
 
