@@ -139,12 +139,10 @@ template <int Activation> __device__ __forceinline__ void finishTile(const Produ
             } else {
 #pragma unroll
                 for (int i = 0; i < 8; i++) e.v[i] += bias.v[i];
-                if constexpr (Activation == kQuickGelu) {
 #pragma unroll
-                    for (int i = 0; i < 8; i++) e.v[i] = __fdividef(e.v[i], 1 + __expf(-1.702f * e.v[i]));
-                }
+                for (int i = 0; i < 8; i++) e.v[i] = __fdividef(e.v[i], 1 + __expf(-1.702f * e.v[i]));
             }
-            e.store(a.y + row * a.stride + at);
+            e.store(a.y + static_cast<int64_t>(row) * a.outputs + at);
         }
     }
 }
@@ -181,8 +179,7 @@ __device__ __forceinline__ void multiplyTiles(const ProductArgs& a, ProductRing 
         const ProductTile tile(a, at, clusterRank());
         const int first = tile.row + warp * 16 + lane / 4;
         if (a.activation == kGatedSilu) finishTile<kGatedSilu>(a, c, first, tile.column);
-        else if (a.activation == kQuickGelu) finishTile<kQuickGelu>(a, c, first, tile.column);
-        else finishTile<kLinear>(a, c, first, tile.column);
+        else finishTile<kQuickGelu>(a, c, first, tile.column);
     }
 }
 

@@ -152,17 +152,16 @@ internal sealed class CudaTests
         Assert.That(Reference.RelativeError(_device.Get(y), expected), Is.LessThan(Bound));
     }
 
-    [TestCase(13, 160, 640, 384)]
-    [TestCase(700, 16, 12640, 64)]
-    public void Patches_and_merger_equal_the_oracle(int tokens, int embed, int inner, int outputs)
+    [Test]
+    public void Patches_and_merger_equal_the_oracle()
     {
         var random = new Random(7);
-        var (patch, pixels) = (new LinearCase(random, 1176, embed, ElementType.BFloat16, bias: false), Matrix.Rounded(Reference.Normal(random, tokens * 4 * 1176, 1f), ElementType.BFloat16));
-        var x = _device.New(tokens * 4, embed);
-        _device.Backend.PatchEmbed(_device.Put(pixels, tokens * 4, ElementType.Float32), patch.On(_device).Weight, x);
-        var norm = new NormCase(random, NormKind.Layer, embed, ElementType.BFloat16);
-        var (first, second) = (new LinearCase(random, 4 * embed, inner, ElementType.BFloat16), new LinearCase(random, inner, outputs, ElementType.BFloat16));
-        var features = _device.New(tokens, outputs);
+        var (patch, pixels) = (new LinearCase(random, 1176, 160, ElementType.BFloat16, bias: false), Matrix.Rounded(Reference.Normal(random, 52 * 1176, 1f), ElementType.BFloat16));
+        var x = _device.New(52, 160);
+        _device.Backend.PatchEmbed(_device.Put(pixels, 52, ElementType.Float32), patch.On(_device).Weight, x);
+        var norm = new NormCase(random, NormKind.Layer, 160, ElementType.BFloat16);
+        var (first, second) = (new LinearCase(random, 640, 640, ElementType.BFloat16), new LinearCase(random, 640, 384, ElementType.BFloat16));
+        var features = _device.New(13, 384);
         _device.Backend.MergePatches(x, new MergerWeights(norm.On(_device), first.On(_device), second.On(_device)), features);
         var embedded = LayerOracle.Linear(patch, Reference.Widen(pixels));
         var hidden = LayerOracle.Linear(first, LayerOracle.Norm(norm, Reference.Widen(_device.Get(x))));

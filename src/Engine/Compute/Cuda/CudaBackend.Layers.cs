@@ -137,13 +137,13 @@ public sealed unsafe partial class CudaBackend
             var both = weights.Gate is null ? null : Joined(weights.Gate, weights.Up);
             if (weights.Gate is null)
             {
-                if (!saved.IsEmpty || !TryMultiply(weights.Up, normed, rows, activated, inner, ProductActivation.QuickGelu))
+                if (!saved.IsEmpty || !TryActivate(weights.Up, normed, rows, activated, ProductActivation.QuickGelu))
                 {
                     Multiply(weights.Up, normed, rows, hidden, kept);
                     _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 32, 256), 1, 256);
                 }
             }
-            else if (both is null || !TryMultiply(both, normed, rows, activated, inner, ProductActivation.GatedSilu, saved.IsEmpty ? 0 : hidden))
+            else if (both is null || !TryActivate(both, normed, rows, activated, ProductActivation.GatedSilu, saved.IsEmpty ? 0 : hidden))
             {
                 if (both is not null)
                 {

@@ -2,11 +2,11 @@ using LrIad.Interop;
 
 namespace LrIad.Engine.Compute.Cuda;
 
-// Products of many rows, by a kernel of our own where it is faster, else by cuBLASLt; those of few are parts of programs.
+// Products of many rows, by cuBLASLt; with a non-linearity behind them by a kernel of our own, where that is faster; those of few are parts of programs.
 public sealed unsafe partial class CudaBackend
 {
     /// <summary>Tiles of rows whose inputs stay in the cache while their outputs are computed.</summary>
-    private const int ProductBand = 8;
+    private const int ProductBand = 20;
 
     /// <summary>From how many waves on, and from what share of their multiprocessors' work that is not wasted, our own kernel is faster.</summary>
     private const int ProductWaves = 3;
@@ -17,22 +17,19 @@ public sealed unsafe partial class CudaBackend
     /// <summary>y = x·Wᵀ + b (+ residual), all bfloat16 but for <paramref name="float32"/> results.</summary>
     private void Multiply(Linear linear, nint x, int rows, nint y, long stride, nint residual = 0, bool float32 = false)
     {
-        if (residual != 0 || float32 || !TryMultiply(linear, x, rows, y, stride, ProductActivation.Linear))
-        {
-            _ = Stream;
-            _blas.Multiply(new Product(rows, linear.Outputs, linear.Inputs, stride, !linear.Bias.IsEmpty, residual != 0, float32), x, linear.Weight.Address, Address(linear.Bias), residual, y);
-        }
+        _ = Stream;
+        _blas.Multiply(new Product(rows, linear.Outputs, linear.Inputs, stride, !linear.Bias.IsEmpty, residual != 0, float32), x, linear.Weight.Address, Address(linear.Bias), residual, y);
     }
 
     /// <summary>
     /// y = activation(x·Wᵀ + b), if our own kernel is the faster one. <see cref="ProductActivation.GatedSilu"/>: the first half of W's rows is the gate, y has half as many columns,
-    /// and gate and up themselves go to <paramref name="gateUp"/>, if it is not 0.
+    /// there is no bias, and gate and up themselves go to <paramref name="gateUp"/>, if it is not 0.
     /// </summary>
-    private bool TryMultiply(Linear linear, nint x, int rows, nint y, long stride, ProductActivation activation, nint gateUp = 0)
+    private bool TryActivate(Linear linear, nint x, int rows, nint y, ProductActivation activation, nint gateUp = 0)
     {
         var halves = activation == ProductActivation.GatedSilu ? 2 : 1;
         var (outputs, columns, clusters) = (linear.Outputs / halves, ProductKernel.Columns / halves, _context.Multiprocessors / 2);
-        if (_kernels.Product is not { } product || linear.Inputs % ProductKernel.Depth != 0 || outputs % ProductKernel.Together != 0 || stride % 8 != 0)
+        if (_kernels.Product is not { } product || (halves == 2 && !linear.Bias.IsEmpty) || linear.Inputs % ProductKernel.Depth != 0 || outputs % ProductKernel.Together != 0)
         {
             return false;
         }
@@ -54,7 +51,6 @@ public sealed unsafe partial class CudaBackend
             Bias = Address(linear.Bias),
             Y = y,
             GateUp = gateUp,
-            Stride = stride,
             Rows = rows,
             Outputs = outputs,
             Depth = linear.Inputs / ProductKernel.Depth,

@@ -60,7 +60,6 @@ internal unsafe struct WideArgs
 
 internal enum ProductActivation
 {
-    Linear,
     QuickGelu,
     GatedSilu,
 }
@@ -72,7 +71,6 @@ internal unsafe struct ProductArgs
     public nint Bias;
     public nint Y;
     public nint GateUp;
-    public long Stride;
     public int Rows;
     public int Outputs;
     public int Depth;
@@ -81,7 +79,7 @@ internal unsafe struct ProductArgs
     public int ColumnTiles;
     public int Across;
     public int Band;
-    public fixed int Reserved[16];
+    public fixed int Reserved[18];
 }
 
 internal record struct Sums(nint Partials, nint TileSegment, nint Stats, int StatTiles, int StatWidth, float InverseColumns, float Epsilon);
