@@ -166,6 +166,20 @@ struct BackwardWideArgs {
     int units, boxRows, reserved[32];
 };
 
+// A large product (product.cuh), y = activation(x · Wᵀ + bias). `x` is the map of [rows, inputs], boxes of 128 rows, or of 64 where the blocks of a cluster have the same rows
+// (`across`) and not the same outputs; `w` that of W as [outputs / 32, 4, 8, inputs] with the middle two exchanged, boxes of 96 rows. Gated: W's rows are `outputs` of the gate,
+// then as many of what is gated, and there is no bias; where there is a gateUp both go there too.
+enum ProductActivation { kQuickGelu, kGatedSilu };
+struct ProductArgs {
+    TensorMap x, w;
+    const bf16* bias;
+    bf16 *y, *gateUp;
+    int rows, outputs, depth, activation;   // depth: pieces of 64 inputs
+    int rowTiles, columnTiles, across;      // of the cluster
+    int band;                               // row tiles whose x stays in the cache
+    int reserved[18];
+};
+
 // Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
 //
 // A product leaves float32 partial sums, which the operation behind it adds up. Outputs are in tiles of 256; matrices of one product start tiles of their own. The

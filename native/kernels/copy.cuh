@@ -20,6 +20,7 @@ __device__ __forceinline__ void barrierWait(uint32_t barrier, int parity) {
 
 __device__ __forceinline__ uint64_t evictFirst() { uint64_t policy; asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy)); return policy; }
 __device__ __forceinline__ uint64_t evictLast() { uint64_t policy; asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy)); return policy; }
+__device__ __forceinline__ uint64_t evictNormal() { uint64_t policy; asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy)); return policy; }
 
 // A tile of a matrix, from column and row on, as its map says; what lies outside is zero.
 __device__ __forceinline__ void copyTile(uint32_t to, const TensorMap* map, int column, int row, uint32_t barrier, uint64_t policy) {

@@ -112,6 +112,10 @@ internal sealed class CudaTests
     [TestCase(5, 384, 1536, FeedForwardKind.GatedSilu)]
     [TestCase(100, 256, 512, FeedForwardKind.GatedSilu)]
     [TestCase(33, 160, 640, FeedForwardKind.QuickGelu)]
+    // Of these sizes an H100 computes the first product by a kernel of our own: tiles of a cluster below each other and side by side, last tiles not whole.
+    [TestCase(700, 128, 6304, FeedForwardKind.GatedSilu)]
+    [TestCase(610, 64, 7488, FeedForwardKind.GatedSilu)]
+    [TestCase(700, 64, 12640, FeedForwardKind.QuickGelu)]
     public void Feed_forward_equals_the_oracle(int rows, int hidden, int inner, FeedForwardKind kind)
     {
         var c = new FeedForwardCase(rows, hidden, inner, kind, ElementType.BFloat16, 5);

@@ -134,14 +134,18 @@ public sealed unsafe partial class CudaBackend
             Normalize(from, weights.Norm, normed, default, rows);
             var hidden = saved.IsEmpty ? Borrow(Scratch.Hidden, (long)rows * kept * sizeof(ushort)) : saved.Slice(first, rows).Address;
             var activated = Borrow(Scratch.Activated, (long)rows * inner * sizeof(ushort));
+            var both = weights.Gate is null ? null : Joined(weights.Gate, weights.Up);
             if (weights.Gate is null)
             {
-                Multiply(weights.Up, normed, rows, hidden, kept);
-                _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 32, 256), 1, 256);
+                if (!saved.IsEmpty || !TryActivate(weights.Up, normed, rows, activated, ProductActivation.QuickGelu))
+                {
+                    Multiply(weights.Up, normed, rows, hidden, kept);
+                    _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, (long)rows * inner, 1), Blocks((long)rows * inner / 32, 256), 1, 256);
+                }
             }
-            else
+            else if (both is null || !TryActivate(both, normed, rows, activated, ProductActivation.GatedSilu, saved.IsEmpty ? 0 : hidden))
             {
-                if (Joined(weights.Gate, weights.Up) is { } both)
+                if (both is not null)
                 {
                     Multiply(both, normed, rows, hidden, kept);
                 }

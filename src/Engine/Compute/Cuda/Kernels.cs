@@ -99,6 +99,30 @@ internal unsafe struct BackwardWideArgs
     public fixed int Reserved[32];
 }
 
+internal enum ProductActivation
+{
+    QuickGelu,
+    GatedSilu,
+}
+
+internal unsafe struct ProductArgs
+{
+    public TensorMap X;
+    public TensorMap W;
+    public nint Bias;
+    public nint Y;
+    public nint GateUp;
+    public int Rows;
+    public int Outputs;
+    public int Depth;
+    public ProductActivation Activation;
+    public int RowTiles;
+    public int ColumnTiles;
+    public int Across;
+    public int Band;
+    public fixed int Reserved[18];
+}
+
 internal record struct Sums(nint Partials, nint TileSegment, nint Stats, int StatTiles, int StatWidth, float InverseColumns, float Epsilon);
 
 internal record struct ProductOp(nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, nint Partials, int SecondTile, int ThirdTile, int Depth, int Rows);
@@ -213,6 +237,28 @@ internal sealed record BackwardWideKernels(CudaKernel Stats, CudaKernel Rows, Cu
     public const int KeysBytes = (2 * 128 * 256) + (4 * 64 * ((2 * 256) + 8)) + 80 + 1024;
 }
 
+/// <summary>Large products; see native/kernels/product.cuh.</summary>
+/// <param name="Kernel">The kernel, a block a multiprocessor, two a cluster.</param>
+internal sealed record ProductKernel(CudaKernel Kernel)
+{
+    public const int Threads = 384;
+
+    /// <summary>Rows of a tile.</summary>
+    public const int Rows = 128;
+
+    /// <summary>Outputs of a tile, or gates and what they are for.</summary>
+    public const int Columns = 192;
+
+    /// <summary>Inputs of a piece of a tile.</summary>
+    public const int Depth = 64;
+
+    /// <summary>Rows of W that are put in another order together.</summary>
+    public const int Together = 32;
+
+    // Five stages of x and W with two barriers each; two more; room to start on a multiple of 1,024.
+    public const int SharedBytes = (5 * (((Rows + Columns) * Depth * sizeof(ushort)) + 16)) + 16 + 1024;
+}
+
 /// <summary>The kernels, loaded from the fatbin beside the program.</summary>
 internal sealed class Kernels : IDisposable
 {
@@ -225,11 +271,11 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(),
         Unsafe.SizeOf<KeyTile>(), Unsafe.SizeOf<RowRun>(), Unsafe.SizeOf<KeyMerge>(), Unsafe.SizeOf<AttendBackwardArgs>(), Unsafe.SizeOf<KeyMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
-        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
+        Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
         Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
         Unsafe.SizeOf<NormBackwardArgs>(), Unsafe.SizeOf<GatedSiluBackwardArgs>(), Unsafe.SizeOf<QkvBackwardArgs>(), Unsafe.SizeOf<HeadBackwardArgs>(), Unsafe.SizeOf<DropoutArgs>(),
         Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(), Unsafe.SizeOf<BackwardWideArgs>(),
-        AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
+        AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), ProductKernel.SharedBytes, .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
         BackwardRowsBytes, BackwardKeysBytes, BackwardWideKernels.RowsBytes, BackwardWideKernels.KeysBytes,
     ];
 
@@ -262,6 +308,7 @@ internal sealed class Kernels : IDisposable
                 Kernel("lriad_attend_backward_wide_stats", BackwardWideKernels.RowsBytes), Kernel("lriad_attend_backward_wide_rows", BackwardWideKernels.RowsBytes),
                 Kernel("lriad_attend_backward_wide_keys", BackwardWideKernels.KeysBytes));
             AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80)));
+            Product = new ProductKernel(Kernel("lriad_product", ProductKernel.SharedBytes));
         }
 
         AttendMerge = Kernel("lriad_attend_merge");
@@ -307,6 +354,9 @@ internal sealed class Kernels : IDisposable
 
     /// <inheritdoc cref="AttendWide128"/>
     public AttendWideKernel? AttendWide80 { get; }
+
+    /// <summary>For large products; null on other GPUs than Hopper.</summary>
+    public ProductKernel? Product { get; }
 
     public CudaKernel AttendMerge { get; }
 
