@@ -1,4 +1,8 @@
 using System.CommandLine;
+using LrIad.Engine.Compute;
+using LrIad.Engine.Config;
+using LrIad.Engine.Learn;
+using LrIad.Engine.Model;
 using LrIad.Learn;
 
 namespace LrIad.Cli;
@@ -24,6 +28,11 @@ internal static class DoctorCommand
         var sample = BundledSample.TryFind("tiny-qwen2-vl");
         screen.Result($"{"libtorch",-12}{(trains ? torch : "not usable")}");
         screen.Result($"{"sample",-12}{sample ?? "not found: --sample works in a clone of the project alone"}");
+        foreach (var (name, geometry) in new[] { ("Qwen2-VL-2B", ModelGeometry.Qwen2Vl2B), ("Qwen2-VL-7B", ModelGeometry.Qwen2Vl7B) })
+        {
+            screen.Result($"{"training",-12}{name} by default settings on a GPU: {MemoryPlan.For(geometry, new TrainConfig(), ElementType.BFloat16, null).Describe(null)}");
+        }
+
         screen.Result();
         var (verbs, cuda) = ("eval, inspect, score" + (trains ? ", train" : ""), Devices.CudaUnavailable);
         screen.Result($"runs:         {verbs}, tokenize, data stats on the CPU");

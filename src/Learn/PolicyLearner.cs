@@ -24,11 +24,17 @@ public sealed class PolicyLearner : IPolicyLearner
     private readonly Parameter[] _parameters;
     private readonly AdamW _optimizer;
 
+    // What comes in and goes out with every step has its place: megabytes of fresh memory a step would cost more than the arithmetic.
+    private readonly Tensor[] _incoming;
+    private readonly LayerFactors[] _published;
+
     private PolicyLearner(AdapterShape shape, LoraOptions lora, ObjectiveOptions objective, OptimizerOptions optimizer, ulong seed)
     {
         (Shape, _lora, _objective, _optimizerOptions) = (shape, lora, objective, optimizer);
         _parameters = [A(shape, seed, 0), B(shape.QueryOutputs), A(shape, seed, 1), B(shape.ValueOutputs)];
         _optimizer = torch.optim.AdamW(_parameters, lr: optimizer.LearningRate, weight_decay: 0);
+        _incoming = [.. _parameters.Select(parameter => zeros(parameter.shape))];
+        _published = NewFactors();
     }
 
     /// <inheritdoc/>
@@ -52,7 +58,8 @@ public sealed class PolicyLearner : IPolicyLearner
     public IReadOnlyList<LayerFactors> Publish()
     {
         using var scope = NewDisposeScope();
-        return ToFactors(Effective());
+        Unstack(Effective(), _published);
+        return _published;
     }
 
     /// <inheritdoc/>
@@ -78,7 +85,8 @@ public sealed class PolicyLearner : IPolicyLearner
 
         using var scope = NewDisposeScope();
         _optimizer.zero_grad();
-        autograd.backward([.. Effective()], [.. ToTensors(gradients)]);
+        Stack(gradients, _incoming);
+        autograd.backward([.. Effective()], [.. _incoming]);
         var norm = Math.Sqrt(_parameters.Sum(parameter => Math.Pow(parameter.grad!.norm().item<float>(), 2)));
         if (!double.IsFinite(norm))
         {
@@ -102,20 +110,16 @@ public sealed class PolicyLearner : IPolicyLearner
     /// <inheritdoc/>
     public IReadOnlyList<LayerFactors> Parameters()
     {
-        using var scope = NewDisposeScope();
-        return ToFactors(_parameters);
+        var factors = NewFactors();
+        Unstack(_parameters, factors);
+        return factors;
     }
 
     /// <inheritdoc/>
     public void SetParameters(IReadOnlyList<LayerFactors> parameters)
     {
         ArgumentNullException.ThrowIfNull(parameters);
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        foreach (var (parameter, value) in _parameters.Zip(ToTensors(parameters)))
-        {
-            parameter.copy_(value);
-        }
+        Stack(parameters, _parameters);
     }
 
     /// <inheritdoc/>
@@ -159,9 +163,9 @@ public sealed class PolicyLearner : IPolicyLearner
     public void Dispose()
     {
         _optimizer.Dispose();
-        foreach (var parameter in _parameters)
+        foreach (var tensor in _parameters.Concat(_incoming))
         {
-            parameter.Dispose();
+            tensor.Dispose();
         }
     }
 
@@ -176,47 +180,51 @@ public sealed class PolicyLearner : IPolicyLearner
     /// <summary>How parameters turn into the factors that act. Another parametrisation changes this alone.</summary>
     private Tensor[] Effective() => [_parameters[0].alias(), _parameters[1] * Scale, _parameters[2].alias(), _parameters[3] * Scale];
 
-    private LayerFactors[] ToFactors(IEnumerable<Tensor> stacks)
-    {
-        var values = stacks.Select(Values).ToArray();
-        float[] Part(int matrix, int layer)
-        {
-            var length = values[matrix].Length / Shape.Layers;
-            return values[matrix][(layer * length)..((layer + 1) * length)];
-        }
-
-        return [.. Enumerable.Range(0, Shape.Layers).Select(layer => new LayerFactors(Part(0, layer), Part(1, layer), Part(2, layer), Part(3, layer)))];
-    }
+    private LayerFactors[] NewFactors() => [.. Enumerable.Range(0, Shape.Layers).Select(_ => LayerFactors.Zeros(Shape))];
 
     // In one piece: an accessor would go element by element.
     private static float[] Values(Tensor tensor)
     {
         using var whole = tensor.detach().contiguous();
-        return MemoryMarshal.Cast<byte, float>(whole.bytes).ToArray();
+        return Elements(whole).ToArray();
     }
 
-    private IEnumerable<Tensor> ToTensors(IReadOnlyList<LayerFactors> layers)
+    private static Span<float> Elements(Tensor tensor) => MemoryMarshal.Cast<byte, float>(tensor.bytes);
+
+    private static void Stack(IReadOnlyList<LayerFactors> layers, Tensor[] stacks)
     {
-        Tensor Stack(Func<LayerFactors, float[]> matrix, int rows, int columns)
+        foreach (var (stack, i) in stacks.Select((stack, i) => (stack, i)))
         {
-            var values = new float[Shape.Layers * rows * columns];
-            for (var layer = 0; layer < Shape.Layers; layer++)
+            var rest = Elements(stack);
+            foreach (var layer in layers)
             {
-                matrix(layers[layer]).CopyTo(values, layer * rows * columns);
+                var values = Matrices(layer)[i];
+                values.CopyTo(rest);
+                rest = rest[values.Length..];
             }
-
-            return tensor(values, Shape.Layers, rows, columns);
         }
-
-        yield return Stack(layer => layer.QueryA, Shape.Rank, Shape.Hidden);
-        yield return Stack(layer => layer.QueryB, Shape.QueryOutputs, Shape.Rank);
-        yield return Stack(layer => layer.ValueA, Shape.Rank, Shape.Hidden);
-        yield return Stack(layer => layer.ValueB, Shape.ValueOutputs, Shape.Rank);
     }
+
+    private static void Unstack(Tensor[] stacks, LayerFactors[] layers)
+    {
+        foreach (var (stack, i) in stacks.Select((stack, i) => (stack, i)))
+        {
+            var rest = Elements(stack);
+            foreach (var layer in layers)
+            {
+                var values = Matrices(layer)[i];
+                rest[..values.Length].CopyTo(values);
+                rest = rest[values.Length..];
+            }
+        }
+    }
+
+    // In the order of Names and of the parameters.
+    private static float[][] Matrices(LayerFactors layer) => [layer.QueryA, layer.QueryB, layer.ValueA, layer.ValueB];
 
     private static void RequireFinite(LayerFactors gradient, int layer)
     {
-        foreach (var (name, values) in Names.Zip(new[] { gradient.QueryA, gradient.QueryB, gradient.ValueA, gradient.ValueB }))
+        foreach (var (name, values) in Names.Zip(Matrices(gradient)))
         {
             if (!IsFinite(values))
             {

@@ -21,7 +21,6 @@ public sealed partial class Benchmark
     /// </summary>
     public IEnumerable<BenchRow> Grpo(int prompts, LearnerFactory? learners)
     {
-        var before = _backend.FreeBytes!.Value + _weightBytes;
         using var step = new GrpoStep(this, prompts, learners);
         var (work, groupRows) = ($"{prompts} × {GroupSize} × {TrainedTokens}", PromptTokens + (GroupSize * (TrainedTokens - 1)));
         var (tokens, scored) = ((long)prompts * groupRows, (long)prompts * GroupSize * TrainedTokens);
@@ -58,7 +57,7 @@ public sealed partial class Benchmark
         var free = _backend.FreeBytes!.Value;
         var all = Row($"GRPO {work}: whole step", Middle("step"), rollout, (2 * forward) + backward);
         var floor = (rollout / Ceilings.ReadBytesPerSecond * 1e3) + (((2 * forward) + backward) / Ceilings.FlopsPerSecond * 1e3);
-        yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {(before - free) / 1073741824.0:F1} GiB of memory, planned {step.Planned / 1073741824.0:F1}") };
+        yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {(_freeBefore - free) / 1073741824.0:F1} GiB of memory, planned {step.Planned / 1073741824.0:F1}") };
     }
 
     private static TrainConfig GrpoConfig(int prompts) => new()
@@ -173,7 +172,7 @@ public sealed partial class Benchmark
             _vision.Encode([.. Enumerable.Repeat(_image, _prompts)], _features);
             for (var prompt = 0; prompt < _prompts; prompt++)
             {
-                var features = new float[tokens * _features.Columns];
+                var features = GC.AllocateUninitializedArray<float>(tokens * _features.Columns);
                 _owner._backend.Download(_features.Slice(prompt * tokens, tokens), features);
                 var ids = Enumerable.Range(0, PromptTokens).Select(i => i is >= first and < first + tokens ? -(i - first) - 1 : _owner._random.Next(150000)).ToArray();
                 yield return new EncodedPrompt(ids, [.. Enumerable.Range(0, PromptTokens).Select(i => (i, i, i))], PromptTokens, features);

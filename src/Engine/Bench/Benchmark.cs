@@ -23,7 +23,7 @@ public sealed partial class Benchmark : IDisposable
 
     private readonly CudaBackend _backend;
     private readonly QwenModel _model;
-    private readonly long _weightBytes;
+    private readonly long _freeBefore;
     private readonly Random _random = new(0);
 
     /// <param name="backend">The GPU.</param>
@@ -32,9 +32,8 @@ public sealed partial class Benchmark : IDisposable
     {
         ArgumentNullException.ThrowIfNull(backend);
         _backend = backend;
-        var free = backend.FreeBytes!.Value;
+        _freeBefore = backend.FreeBytes!.Value;
         _model = QwenModel.Random(geometry, backend);
-        _weightBytes = free - backend.FreeBytes!.Value;
         Ceilings = backend.MeasureCeilings();
     }
 

@@ -69,7 +69,7 @@ public interface IPolicyLearner : IDisposable
     /// <summary>Shape of the adapter it was made for.</summary>
     AdapterShape Shape { get; }
 
-    /// <summary>The effective factors now, a layer each: A, and B already multiplied by alpha / r.</summary>
+    /// <summary>The effective factors now, a layer each: A, and B already multiplied by alpha / r. The next call overwrites them.</summary>
     IReadOnlyList<LayerFactors> Publish();
 
     /// <summary>Loss of a micro-batch and its gradient with respect to each token's log-prob.</summary>

@@ -8,6 +8,7 @@ public sealed class AdapterWeights : IDisposable
 {
     private readonly Backend _backend;
     private readonly Arena _arena;
+    private readonly LayerFactors[] _host;
 
     /// <param name="backend">Where it lives.</param>
     /// <param name="shape">Its sizes.</param>
@@ -21,6 +22,7 @@ public sealed class AdapterWeights : IDisposable
         Layers = [.. Enumerable.Range(0, shape.Layers).Select(_ => new AdapterLayer(
             new LowRank(New(shape.Rank, shape.Hidden), New(shape.QueryOutputs, shape.Rank)),
             new LowRank(New(shape.Rank, shape.Hidden), New(shape.ValueOutputs, shape.Rank))))];
+        _host = [.. Layers.Select(_ => LayerFactors.Zeros(shape))];
     }
 
     /// <summary>Its sizes.</summary>
@@ -50,21 +52,18 @@ public sealed class AdapterWeights : IDisposable
         }
     }
 
-    /// <summary>Copies them to the host.</summary>
+    /// <summary>Copies them to the host; the next call overwrites what this one returns.</summary>
     public IReadOnlyList<LayerFactors> Download()
     {
-        var host = new List<LayerFactors>(Layers.Length);
-        foreach (var layer in Layers)
+        foreach (var (layer, host) in Layers.Zip(_host))
         {
-            var factors = LayerFactors.Zeros(Shape);
-            _backend.Download(layer.Query.A, factors.QueryA);
-            _backend.Download(layer.Query.B, factors.QueryB);
-            _backend.Download(layer.Value.A, factors.ValueA);
-            _backend.Download(layer.Value.B, factors.ValueB);
-            host.Add(factors);
+            _backend.Download(layer.Query.A, host.QueryA);
+            _backend.Download(layer.Query.B, host.QueryB);
+            _backend.Download(layer.Value.A, host.ValueA);
+            _backend.Download(layer.Value.B, host.ValueB);
         }
 
-        return host;
+        return _host;
     }
 
     /// <summary>Sets everything to zero.</summary>

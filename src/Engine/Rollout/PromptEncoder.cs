@@ -45,7 +45,7 @@ public sealed class PromptEncoder : IDisposable
         for (var i = 0; i < images.Count; i++)
         {
             var image = images[i];
-            var values = new float[image.MergedTokens * hidden];
+            var values = GC.AllocateUninitializedArray<float>(image.MergedTokens * hidden);
             _backend.Download(features.Slice(row, image.MergedTokens), values);
             encoded[i] = new ImageFeatures(values, (image.GridT, image.GridH, image.GridW));
             row += image.MergedTokens;

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -159,9 +160,10 @@ public sealed unsafe partial class CudaBackend : Backend
             return;
         }
 
-        var rounded = new ushort[source.Length];
+        var rounded = ArrayPool<ushort>.Shared.Rent(source.Length);
         Numbers.ToBFloat16(source, rounded);
-        Upload<ushort>(rounded, new View<ushort>(destination.Storage, destination.Offset, rounded.Length));
+        Upload<ushort>(rounded.AsSpan(0, source.Length), new View<ushort>(destination.Storage, destination.Offset, source.Length));
+        ArrayPool<ushort>.Shared.Return(rounded);
     }
 
     /// <inheritdoc/>
@@ -189,12 +191,14 @@ public sealed unsafe partial class CudaBackend : Backend
             return;
         }
 
-        var rounded = new ushort[count];
+        var rounded = ArrayPool<ushort>.Shared.Rent(count);
         Download(new View<ushort>(source.Storage, source.Offset, count), rounded);
         fixed (ushort* from = rounded)
         {
             Numbers.FromBFloat16(from, destination[..count]);
         }
+
+        ArrayPool<ushort>.Shared.Return(rounded);
     }
 
     /// <inheritdoc/>
