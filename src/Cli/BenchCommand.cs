@@ -20,6 +20,9 @@ internal sealed record BenchOptions
 /// <summary>Measures the engine on the GPU beside the floor that the GPU itself sets.</summary>
 internal static class BenchCommand
 {
+    // Takes minutes, and runs only where it is asked for.
+    private const string Soak = "soak";
+
     private static readonly (string Name, Func<Benchmark, IEnumerable<BenchRow>> Measure)[] Parts =
     [
         ("linear", bench => new[] { 8, 64, 256 }.Select(bench.Linear)),
@@ -29,11 +32,12 @@ internal static class BenchCommand
         ("prefill", bench => new[] { 1, 8 }.Select(bench.Prefill)),
         ("decode", bench => new[] { 8, 64, 256 }.Select(bench.Decode)),
         ("grpo", bench => new[] { 1, 8 }.SelectMany(prompts => bench.Grpo(prompts, LibTorch.Check().Works ? PolicyLearner.Create : null))),
+        (Soak, bench => bench.Soak(PolicyLearner.Create)),
     ];
 
     private static readonly Setting<BenchOptions>[] Settings =
     [
-        Positional("PART", $"{string.Join(", ", Parts.Select(part => part.Name))} (all of them)", (o, v) => o with { Parts = v.Texts }),
+        Positional("PART", $"{string.Join(", ", Parts.Select(part => part.Name))} (all but {Soak})", (o, v) => o with { Parts = v.Texts }),
         One("geometry", "NAME", "qwen2-vl-7b (default) or qwen2-vl-2b; weights are drawn at random", (o, v) => o with { Geometry = v.OneOf("qwen2-vl-7b", "qwen2-vl-2b") }),
         One("json", "FILE", "also writes the rows to a file", (o, v) => o with { Json = Files.Writable(v) }),
     ];
@@ -54,7 +58,7 @@ internal static class BenchCommand
         screen.Result($"{device}: reads {bench.Ceilings.ReadBytesPerSecond / 1e12:F2} TB/s, multiplies {bench.Ceilings.FlopsPerSecond / 1e12:F0} TFLOP/s (8192³)");
         screen.Result($"{options.Geometry}, random weights, bfloat16");
         screen.Result($"{"",-52}{"ms",10}{"floor",10}{"of floor",10}");
-        foreach (var row in Parts.Where(part => options.Parts.Count == 0 || options.Parts.Contains(part.Name)).SelectMany(part => part.Measure(bench)))
+        foreach (var row in Parts.Where(part => options.Parts.Count == 0 ? part.Name != Soak : options.Parts.Contains(part.Name)).SelectMany(part => part.Measure(bench)))
         {
             rows.Add(row);
             screen.Result($"{row.Name,-52}{row.Milliseconds,10:F3}{row.Floor,10:F3}{row.Floor / row.Milliseconds,10:P0}  ({row.Bound})");

@@ -14,6 +14,8 @@ public sealed partial class Benchmark
 {
     private const int TrainedTokens = 200;
     private const int StepRepeats = 3;
+    private const int SoakSteps = 500;
+    private const int SoakTokens = 48;
 
     /// <summary>
     /// A step of some prompts with eight completions of 200 tokens each, dropout and reference included, and its phases: groups go through training passes one by
@@ -21,7 +23,7 @@ public sealed partial class Benchmark
     /// </summary>
     public IEnumerable<BenchRow> Grpo(int prompts, LearnerFactory? learners)
     {
-        using var step = new GrpoStep(this, prompts, learners);
+        using var step = new GrpoStep(this, prompts, TrainedTokens, learners);
         var (work, groupRows) = ($"{prompts} × {GroupSize} × {TrainedTokens}", PromptTokens + (GroupSize * (TrainedTokens - 1)));
         var (tokens, scored) = ((long)prompts * groupRows, (long)prompts * GroupSize * TrainedTokens);
         var (layers, head) = (2 * tokens * LayerWeights, 2 * scored * HeadWeights);
@@ -60,13 +62,35 @@ public sealed partial class Benchmark
         yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {(_freeBefore - free) / 1073741824.0:F1} GiB of memory, planned {step.Planned / 1073741824.0:F1}") };
     }
 
-    private static TrainConfig GrpoConfig(int prompts) => new()
+    /// <summary>
+    /// Hundreds of steps, one after another, of one prompt with eight short completions: neither a step's time nor the memory it leaves may change, and a gradient that is
+    /// not finite ends it.
+    /// </summary>
+    public IEnumerable<BenchRow> Soak(LearnerFactory learners)
+    {
+        const int part = SoakSteps / 10;
+        using var step = new GrpoStep(this, prompts: 1, SoakTokens, learners);
+        var (milliseconds, taken) = (new double[SoakSteps], new long[SoakSteps]);
+        for (var i = 0; i < SoakSteps; i++)
+        {
+            milliseconds[i] = step.Run().Single(phase => phase.Key == "step").Value * 1e3;
+            taken[i] = _freeBefore - _backend.FreeBytes!.Value;
+        }
+
+        foreach (var (name, first) in new[] { ("first", 0), ("last", SoakSteps - part) })
+        {
+            var row = Row($"GRPO 1 × {GroupSize} × {SoakTokens}: {name} {part} of {SoakSteps} steps", milliseconds[first..(first + part)].Order().ElementAt(part / 2), 0, 0);
+            yield return row with { Bound = Invariant($"{taken[first..(first + part)].Max() / 1073741824.0:F3} GiB of memory at most") };
+        }
+    }
+
+    private static TrainConfig GrpoConfig(int prompts, int completionTokens) => new()
     {
         PromptsPerStep = prompts,
         NumGenerations = GroupSize,
         MaxPromptLength = PromptTokens,
         MaxPixels = GridH * GridW * 14 * 14,
-        Sampling = new SamplingOptions { MaxCompletionLength = TrainedTokens },
+        Sampling = new SamplingOptions { MaxCompletionLength = completionTokens },
     };
 
     private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
@@ -84,17 +108,18 @@ public sealed partial class Benchmark
         private readonly AdapterWeights _adapter;
         private readonly AdapterWeights _gradients;
         private readonly IPolicyLearner? _learner;
-        private readonly SamplingOptions _sampling = new() { MaxCompletionLength = TrainedTokens };
+        private readonly SamplingOptions _sampling;
         private readonly ImagePatches _image;
         private int _steps;
 
-        public GrpoStep(Benchmark owner, int prompts, LearnerFactory? learners)
+        public GrpoStep(Benchmark owner, int prompts, int completionTokens, LearnerFactory? learners)
         {
             (_owner, _prompts) = (owner, prompts);
             var (model, backend) = (owner._model, owner._backend);
-            var (config, lora) = (GrpoConfig(prompts), new LoraOptions { Rank = AdapterRank });
+            var (config, lora) = (GrpoConfig(prompts, completionTokens), new LoraOptions { Rank = AdapterRank });
             var plan = MemoryPlan.For(model.Geometry, config, ElementType.BFloat16, null);
             Planned = plan.Total;
+            _sampling = config.Sampling;
             var shape = AdapterWeights.ShapeFor(model.Geometry, lora.Rank);
             _vision = new VisionEncoder(model, backend);
             _image = owner.Image();
@@ -133,7 +158,7 @@ public sealed partial class Benchmark
                 record.Lap("reference");
                 var logProb = _pass.Forward(micro, 1f, _adapter, new Dropout(0.1f, 1, _steps, 0));
                 record.Lap("forward");
-                var batch = new MicroBatch(micro, [.. micro.Select(group => group.Completions.Select((_, i) => i % 2 == 0 ? 1f : -1f).ToArray())], completions, tokens, TrainedTokens, UseOld: false);
+                var batch = new MicroBatch(micro, [.. micro.Select(group => group.Completions.Select((_, i) => i % 2 == 0 ? 1f : -1f).ToArray())], completions, tokens, _sampling.MaxCompletionLength, UseOld: false);
                 var gradient = _learner?.Objective(batch.ToObjective(logProb, reference)).Gradient ?? [.. logProb.Select((_, i) => (i % 3 - 1f) / tokens)];
                 record.Lap("objective");
                 _pass.Backward(gradient, _gradients);
