@@ -26,7 +26,7 @@ internal static class BenchCommand
     private static readonly (string Name, Func<Benchmark, IEnumerable<BenchRow>> Measure)[] Parts =
     [
         ("linear", bench => new[] { 8, 64, 256 }.Select(bench.Linear)),
-        ("attention", bench => new[] { (8, 812), (2, 8192) }.Select(size => bench.Attention(size.Item1, size.Item2))),
+        ("attention", bench => new[] { (8, 812), (2, 8192) }.Select(size => bench.Attention(size.Item1, size.Item2)).Append(bench.AttentionBackward(8, 812))),
         ("ops", bench => bench.Operations()),
         ("vision", bench => [bench.VisionEncoder()]),
         ("prefill", bench => new[] { 1, 8 }.Select(bench.Prefill)),

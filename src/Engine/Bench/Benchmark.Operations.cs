@@ -29,6 +29,13 @@ public sealed partial class Benchmark
         return pass.Attention();
     }
 
+    /// <summary>The chain rule through <see cref="Attention"/>.</summary>
+    public BenchRow AttentionBackward(int sequences, int length)
+    {
+        using var pass = Prompts(sequences, length);
+        return pass.AttentionBackward();
+    }
+
     /// <summary>Every operation of the seam as decoder and vision encoder use it. A row is measured when it is asked for.</summary>
     public IEnumerable<BenchRow> Operations()
     {
@@ -244,14 +251,20 @@ public sealed partial class Benchmark
 
         public BenchRow Attention()
         {
-            var kv = _cache.Layers[0];
-            var logSumExp = _arena.Allocate(ElementType.Float32, Count, _q.Columns / kv.HeadDim);
-            var work = new AttentionWork(Backend, _arena);
-            work.Set(_batch.Items.ToArray(), _batch.Blocks.ToArray());
+            var (work, logSumExp) = AttentionParts();
             var time = _owner.OnDevice(turn => Backend.Attend(_q, CacheAt(turn), work, _o, logSumExp));
-            var pairs = _batch.Items.Sum(item => ((long)item.Rows * item.Keys) - (item.Causal * (long)item.Rows * (item.Rows - 1) / 2));
-            var keys = _batch.Items.Sum(item => (long)item.Keys);
-            return _owner.Row(_attention, time, Bytes(_q, _o) + (keys * 2 * kv.Heads * kv.HeadDim * sizeof(ushort)), 4 * pairs * _q.Columns);
+            return _owner.Row(_attention, time, Bytes(_q, _o) + KvBytes, 4 * Pairs * _q.Columns);
+        }
+
+        public BenchRow AttentionBackward()
+        {
+            var (work, logSumExp) = AttentionParts();
+            var kv = _cache.Layers[0];
+            var (dO, dq) = (_owner.Normal(_arena, Count, _q.Columns), _arena.Allocate(ElementType.BFloat16, Count, _q.Columns));
+            var dKv = kv with { Data = _arena.Allocate(ElementType.Float32, kv.Data.Rows, kv.Data.Columns) };
+            Backend.Attend(_q, kv, work, _o, logSumExp);
+            var time = _owner.OnDevice(_ => Backend.AttendBackward(_q, kv, work, _o, logSumExp, dO, dq, dKv));
+            return _owner.Row($"attention backward{_attention["attention".Length..]}", time, Bytes(_q, _o, dO, dq) + (3 * KvBytes), 10 * Pairs * _q.Columns);
         }
 
         public BenchRow Output() =>
@@ -265,6 +278,18 @@ public sealed partial class Benchmark
         }
 
         public void Dispose() => _arena.Dispose();
+
+        // Of keys and values that the rows see, and of pairs of a row and a key.
+        private long KvBytes => _batch.Items.Sum(item => (long)item.Keys) * 2 * _cache.Layers[0].Heads * _cache.Layers[0].HeadDim * sizeof(ushort);
+
+        private long Pairs => _batch.Items.Sum(item => ((long)item.Rows * item.Keys) - (item.Causal * (long)item.Rows * (item.Rows - 1) / 2));
+
+        private (AttentionWork Work, Tensor LogSumExp) AttentionParts()
+        {
+            var work = new AttentionWork(Backend, _arena);
+            work.Set(_batch.Items.ToArray(), _batch.Blocks.ToArray());
+            return (work, _arena.Allocate(ElementType.Float32, Count, _q.Columns / _cache.Layers[0].HeadDim));
+        }
 
         private Layer At(int turn) => _layers[turn % _layers.Length];
 
