@@ -2,29 +2,17 @@
 
 As generous as can be: image features are there already, prompts are not padded, logits are computed for completion tokens alone, nothing is recomputed.
 """
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
+from timing import median_ms
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 GROUP = 8
 TOKENS = 200
-REPEATS = 3
-
-
-def middle_ms(action):
-    action()
-    times = []
-    for _ in range(REPEATS):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        action()
-        torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
+# Of what takes seconds: once before, then three times.
+STEPS = 1, 3
 
 
 def log_probs(model, embeds, positions, targets):
@@ -58,7 +46,7 @@ def train(contest, base, prompt, hidden, vocabulary, rollout_ms):
     for groups in (1, 8):
         work, phases = f"GRPO {groups} × {GROUP} × {TOKENS}", {}
         torch.cuda.reset_peak_memory_stats()
-        for phase, measure in (("reference log-probs", lambda: middle_ms(lambda: reference(groups))), ("policy forward + backward", lambda: middle_ms(lambda: policy(groups))),
+        for phase, measure in (("reference log-probs", lambda: median_ms(lambda: reference(groups), *STEPS)), ("policy forward + backward", lambda: median_ms(lambda: policy(groups), *STEPS)),
                                ("rollout", lambda: TOKENS * rollout_ms(groups * GROUP))):
             def keep():
                 phases[phase] = measure()
@@ -83,6 +71,6 @@ def attention_backward(contest, heads, kv_heads, head_dim, size=(8, 812)):
                     for _ in range(10):
                         torch.autograd.grad(o, (q, k, v), d_o, retain_graph=True)
 
-                return middle_ms(ten) / 10
+                return median_ms(ten, *STEPS) / 10
 
         contest.enter(f"attention backward, causal, {sequences} × {length}", name, measure)

@@ -8,13 +8,13 @@ import argparse
 import functools
 import gc
 import signal
-import statistics
 import time
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from grpo import attention_backward, train
+from timing import median_ms
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, StaticCache
 
 PARTS = ["linear", "attention", "ops", "vision", "prefill", "decode", "grpo"]
@@ -74,19 +74,6 @@ class Contest:
 
 def plain(function):
     return function
-
-
-def median_ms(action):
-    for _ in range(3):
-        action()
-    times = []
-    for _ in range(REPEATS):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        action()
-        torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
 
 
 def graph_ms(step, count=IN_A_ROW):
@@ -345,7 +332,7 @@ def run(parts, compile_seconds=0, tell=print):
     contest = Contest(compile_seconds, tell)
     if {"vision", "prefill", "decode", "grpo"} & set(parts):
         with_model(contest, parts)
-    for part, measure in (("linear", linear), ("attention", attention), ("ops", ops), ("grpo", backward)):
+    for part, measure in (("linear", linear), ("attention", attention), ("attention", backward), ("ops", ops)):
         # What the part before had is given back first.
         gc.collect()
         torch.cuda.empty_cache()
