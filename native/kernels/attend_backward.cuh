@@ -21,6 +21,17 @@ __device__ __forceinline__ void loadRows(uint32_t (&a)[4], uint32_t tile, int k,
     loadMatrix4(a, tile + lane % 16 * BackwardTile::kStride + (k * 2 + lane / 16) * 16);
 }
 
+// What is known of packed rows r and r + 8, Σ p dp gathered from the four threads that hold their keys; `left` rows from r on are there.
+__device__ __forceinline__ void storeStats(float2* at, float2 stats0, float2 stats1, int left, int lane) {
+#pragma unroll
+    for (int offset = 1; offset < 4; offset *= 2) {
+        stats0.y += __shfl_xor_sync(~0u, stats0.y, offset);
+        stats1.y += __shfl_xor_sync(~0u, stats1.y, offset);
+    }
+    if (lane % 4 == 0 && left > 0) at[0] = stats0;
+    if (lane % 4 == 0 && left > 8) at[8] = stats1;
+}
+
 // s[16 × 8N] += a · bᵀ, sixteen columns, of sixteen rows of one tile and 8N of the other.
 template <int N> __device__ __forceinline__ void multiplyRows(float (&s)[N][4], const uint32_t (&a)[4], uint32_t b, int k, int lane) {
 #pragma unroll
@@ -152,13 +163,7 @@ template <bool Stats> __device__ __forceinline__ void backwardRows(const AttendB
     }
 
     if constexpr (Stats) {
-#pragma unroll
-        for (int offset = 1; offset < 4; offset *= 2) {
-            stats0.y += __shfl_xor_sync(~0u, stats0.y, offset);
-            stats1.y += __shfl_xor_sync(~0u, stats1.y, offset);
-        }
-        if (lane % 4 == 0 && r0 < packed) stats[0] = stats0;
-        if (lane % 4 == 0 && r0 + 8 < packed) stats[8] = stats1;
+        storeStats(stats, stats0, stats1, packed - r0, lane);
     } else {
 #pragma unroll
         for (int side = 0; side < 2; side++) {

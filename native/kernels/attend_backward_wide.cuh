@@ -151,13 +151,7 @@ template <bool Stats> __device__ __forceinline__ void multiplyBackwardRows(const
         if (last >= 0) release(barriers.keys(last, 1));
 
         if constexpr (Stats) {
-#pragma unroll
-            for (int offset = 1; offset < 4; offset *= 2) {
-                stats0.y += __shfl_xor_sync(~0u, stats0.y, offset);
-                stats1.y += __shfl_xor_sync(~0u, stats1.y, offset);
-            }
-            if (lane % 4 == 0 && r0 < packed) stats[0] = stats0;
-            if (lane % 4 == 0 && r0 + 8 < packed) stats[8] = stats1;
+            storeStats(stats, stats0, stats1, packed - r0, lane);
         } else {
 #pragma unroll
             for (int side = 0; side < 2; side++) {
@@ -190,12 +184,7 @@ template <bool Stats> __device__ __forceinline__ void backwardWideRows(const Bac
     }
 }
 
-struct StepRing {
-    int stage = 0, phase = 0;
-    __device__ __forceinline__ void next() {
-        if (++stage == kStepStages) { stage = 0; phase ^= 1; }
-    }
-};
+using StepRing = StageRing<kStepStages>;
 struct StepBarriers {
     uint32_t base;
     __device__ __forceinline__ uint32_t keys(int used) const { return base + used * 8; }
@@ -266,6 +255,8 @@ __device__ __forceinline__ void multiplyBackwardKeys(const BackwardWideArgs& w, 
     const int key0 = group * kBlockSlots + warp * 16 + lane / 4, column = lane % 4 * 2;
     const float scale = a.scale * kLog2E;
     auto release = [&](uint32_t barrier) {
+        // Every lane has read what is known of the rows; lane 0 speaks for its own reads alone.
+        __syncwarp();
         if (lane == 0) barrierArrive(barrier);
     };
     StepRing ring;

@@ -27,12 +27,13 @@ __device__ __forceinline__ void copyQueries(uint32_t to, const TensorMap* map, i
 __device__ __forceinline__ int wideUnit(int round) { return round * gridDim.x + (round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x); }
 
 // Stages, and which of their uses it is.
-struct WideRing {
+template <int Stages> struct StageRing {
     int stage = 0, phase = 0;
     __device__ __forceinline__ void next() {
-        if (++stage == kWideStages) { stage = 0; phase ^= 1; }
+        if (++stage == Stages) { stage = 0; phase ^= 1; }
     }
 };
+using WideRing = StageRing<kWideStages>;
 
 // Barriers: queries there, queries used; then for each stage keys there, keys used, values there, values used.
 struct WideBarriers {

@@ -1,6 +1,6 @@
 // The chain rule through norms, the feed-forward block, rotary and the head. Gradients of the residual stream are float32, those between two products bfloat16.
 #pragma once
-#include "common.cuh"
+#include "norm.cuh"
 
 constexpr int kBackwardThreads = 256;
 // Rows that a list may name: what the head scores at a time.
@@ -9,7 +9,6 @@ constexpr int kNormGathered = 1024;
 // dx = residual + J·dy, for y = x / rms(x) · weight; a warp a row. With `gather` the rows of dy are those it names: a row of x named several times gets their
 // sum, in order, and whoever comes first in the list adds it to dx.
 extern "C" __global__ void __launch_bounds__(128) lriad_norm_backward(const __grid_constant__ NormBackwardArgs a) {
-    constexpr int kHeld = 16;
     const int r = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32, chunks = a.columns / 8;
     letNextStart();
     waitForEarlier();
@@ -30,7 +29,6 @@ extern "C" __global__ void __launch_bounds__(128) lriad_norm_backward(const __gr
     }
     __syncwarp();
 
-    const uint4* x = reinterpret_cast<const uint4*>(a.x + static_cast<int64_t>(row) * a.columns);
     auto gradient = [&](int c) {
         Eight g = Eight::load(a.dy + static_cast<int64_t>(r) * a.columns + c * 8);
         for (int i = 0; i < same; i++) {
@@ -43,19 +41,11 @@ extern "C" __global__ void __launch_bounds__(128) lriad_norm_backward(const __gr
         for (int j = 0; j < 8; j++) g.v[j] *= w.v[j];
         return g;
     };
-    uint4 held[kHeld];
-#pragma unroll
-    for (int i = 0; i < kHeld; i++) held[i] = lane + i * 32 < chunks ? x[lane + i * 32] : uint4{};
-    auto each = [&](auto work) {
-#pragma unroll
-        for (int i = 0; i < kHeld; i++)
-            if (lane + i * 32 < chunks) work(lane + i * 32, Eight::of(held[i]));
-        for (int c = lane + kHeld * 32; c < chunks; c += 32) work(c, Eight::of(x[c]));
-    };
+    const HeldRow held(a.x + static_cast<int64_t>(row) * a.columns, chunks, lane);
 
     // With n = x / rms and g = weight · dy: dx = (g − n · mean(g · n)) / rms.
     float squares = 0, along = 0;
-    each([&](int c, const Eight& e) {
+    held.each([&](int c, const Eight& e) {
         const Eight g = gradient(c);
 #pragma unroll
         for (int j = 0; j < 8; j++) {
@@ -67,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(128) lriad_norm_backward(const __gr
     const float mean = warpSum(along) * inverse / a.columns;
     const float* residual = a.residual + static_cast<int64_t>(row) * a.columns;
     float* dx = a.dx + static_cast<int64_t>(row) * a.columns;
-    each([&](int c, const Eight& e) {
+    held.each([&](int c, const Eight& e) {
         const Eight g = gradient(c);
         float4 low = *reinterpret_cast<const float4*>(residual + c * 8), high = *reinterpret_cast<const float4*>(residual + c * 8 + 4);
         float* sums[8] = {&low.x, &low.y, &low.z, &low.w, &high.x, &high.y, &high.z, &high.w};
