@@ -1,36 +1,13 @@
 using LrIad.Engine.Compute;
-using LrIad.Engine.Compute.Cuda;
 using LrIad.Engine.Tests.Oracle;
 
 namespace LrIad.Engine.Tests.Backends;
 
 /// <summary>The backward of attention on the GPU against the CPU's, which is held to finite differences of the oracle, from the same operands rounded to bfloat16.</summary>
 [Category("Cuda")]
-internal sealed class CudaAttentionBackwardTests
+internal sealed class CudaAttentionBackwardTests : GpuAgainstCpu
 {
     private const double Bound = 1e-2;
-
-    private Device _gpu = null!;
-    private Device _cpu = null!;
-
-    [OneTimeSetUp]
-    public void Open()
-    {
-        if (CudaBackend.Unavailable() is { } reason)
-        {
-            Assert.Ignore(reason);
-        }
-    }
-
-    [SetUp]
-    public void SetUp() => (_gpu, _cpu) = (new Device(new CudaBackend()), new Device());
-
-    [TearDown]
-    public void TearDown()
-    {
-        _gpu?.Dispose();
-        _cpu?.Dispose();
-    }
 
     private static IEnumerable<TestCaseData> Cases()
     {
@@ -78,9 +55,9 @@ internal sealed class CudaAttentionBackwardTests
 
         Matrix.Rounded(c.Kv, ElementType.BFloat16).CopyTo(c.Kv, 0);
         var dO = Matrix.Rounded(Reference.Normal(new Random(c.Rows), c.Rows * c.Columns, 1f), ElementType.BFloat16);
-        var (dq, dKv) = Run(_gpu);
-        var (again, dKvAgain) = Run(_gpu);
-        var (expected, expectedKv) = Run(_cpu);
+        var (dq, dKv) = Run(Gpu);
+        var (again, dKvAgain) = Run(Gpu);
+        var (expected, expectedKv) = Run(Cpu);
         using (Assert.EnterMultipleScope())
         {
             // A row that sees one key alone has no gradient of its query at all.

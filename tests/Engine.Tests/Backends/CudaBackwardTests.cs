@@ -1,37 +1,14 @@
 using LrIad.Engine.Compute;
-using LrIad.Engine.Compute.Cuda;
 using LrIad.Engine.Tests.Oracle;
 
 namespace LrIad.Engine.Tests.Backends;
 
 /// <summary>The chain rule on the GPU against the CPU's, which is held to finite differences of the oracles, from the same operands rounded to bfloat16.</summary>
 [Category("Cuda")]
-internal sealed class CudaBackwardTests
+internal sealed class CudaBackwardTests : GpuAgainstCpu
 {
     /// <summary>‖difference‖ / ‖CPU's‖ of sums whose terms were rounded to eight bits two or three times on the way.</summary>
     private const double Bound = 1e-2;
-
-    private Device _gpu = null!;
-    private Device _cpu = null!;
-
-    [OneTimeSetUp]
-    public void Open()
-    {
-        if (CudaBackend.Unavailable() is { } reason)
-        {
-            Assert.Ignore(reason);
-        }
-    }
-
-    [SetUp]
-    public void SetUp() => (_gpu, _cpu) = (new Device(new CudaBackend()), new Device());
-
-    [TearDown]
-    public void TearDown()
-    {
-        _gpu?.Dispose();
-        _cpu?.Dispose();
-    }
 
     [TestCase(1, 256, 512)]
     [TestCase(100, 384, 1536)]
@@ -40,7 +17,7 @@ internal sealed class CudaBackwardTests
     {
         var c = new FeedForwardCase(rows, hidden, inner, FeedForwardKind.GatedSilu, ElementType.BFloat16, 5);
         var dy = Reference.Normal(new Random(rows), rows * hidden, 1f);
-        AssertClose("dx", [.. Run(_gpu)], [.. Run(_cpu)]);
+        AssertClose("dx", [.. Run(Gpu)], [.. Run(Cpu)]);
 
         // Less dy, which would hide the rest.
         IEnumerable<float> Run(Device device)
@@ -61,7 +38,7 @@ internal sealed class CudaBackwardTests
         var random = new Random(rows);
         var weights = new LinearCase(random, inputs, outputs, ElementType.BFloat16, bias: false);
         var dy = Reference.Normal(random, rows * outputs, 1f);
-        AssertClose("do", Run(_gpu), Run(_cpu));
+        AssertClose("do", Run(Gpu), Run(Cpu));
 
         float[] Run(Device device)
         {
@@ -83,7 +60,7 @@ internal sealed class CudaBackwardTests
         var (dq, dy) = (Rounded(Reference.Normal(random, rows * c.Queries, 1f)), Reference.Normal(random, rows * hidden, 1f));
         var dKv = Reference.Normal(random, c.Blocks * KvLayer.BlockColumns(heads, 128), 1f);
         var before = c.Factors.Select(factor => Reference.Normal(random, factor.Length, 1f)).ToArray();
-        var (gpu, cpu) = (Run(_gpu), Run(_cpu));
+        var (gpu, cpu) = (Run(Gpu), Run(Cpu));
         using (Assert.EnterMultipleScope())
         {
             foreach (var (name, ours, theirs) in new[] { "dx", "A·x", "query A", "query B", "value A", "value B" }.Zip(gpu, cpu))
@@ -91,7 +68,7 @@ internal sealed class CudaBackwardTests
                 AssertClose(name, ours, theirs);
             }
 
-            foreach (var (name, ours, again) in new[] { "dx", "A·x", "query A", "query B", "value A", "value B" }.Zip(gpu, Run(_gpu)))
+            foreach (var (name, ours, again) in new[] { "dx", "A·x", "query A", "query B", "value A", "value B" }.Zip(gpu, Run(Gpu)))
             {
                 Matrix.AssertSame(ours, again, name + " once more");
             }
@@ -121,7 +98,7 @@ internal sealed class CudaBackwardTests
         var random = new Random(rows);
         var targets = Enumerable.Range(0, listed).Select(r => new LogProbRow(r % 3 == 0 ? 0 : random.Next(rows), random.Next(vocabulary), 0.5f + (r % 3 * 0.5f))).ToArray();
         var dLogProb = Reference.Normal(random, listed, 1f);
-        AssertClose("dx", Run(_gpu), Run(_cpu));
+        AssertClose("dx", Run(Gpu), Run(Cpu));
 
         float[] Run(Device device)
         {
