@@ -7,6 +7,7 @@ namespace LrIad.Interop;
 public sealed class CudaContext : IDisposable
 {
     private const int PoolReleaseThreshold = 4;
+    private const int PoolUsedHigh = 8;
 
     private readonly int _device;
     private readonly nint _context;
@@ -89,6 +90,16 @@ public sealed class CudaContext : IDisposable
         Check(Driver.cuMemGetInfo(out var free, out var total), "cuMemGetInfo");
         return ((long)free, (long)total);
     }
+
+    /// <summary>The most bytes that were allocated at one time so far, or since <see cref="ForgetPeak"/>.</summary>
+    public long PeakBytes()
+    {
+        Check(Driver.cuMemPoolGetAttribute(_pool, PoolUsedHigh, out var bytes), "cuMemPoolGetAttribute");
+        return (long)bytes;
+    }
+
+    /// <summary>Has <see cref="PeakBytes"/> begin with what is allocated now.</summary>
+    public void ForgetPeak() => Check(Driver.cuMemPoolSetAttribute(_pool, PoolUsedHigh, 0), "cuMemPoolSetAttribute");
 
     /// <summary>Memory in the stream's order; 0 where there is not enough.</summary>
     public nint Allocate(long bytes)

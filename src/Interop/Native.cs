@@ -45,6 +45,9 @@ internal static partial class Driver
     public static partial CudaResult cuMemPoolSetAttribute(nint pool, int attribute, in ulong value);
 
     [LibraryImport(Library)]
+    public static partial CudaResult cuMemPoolGetAttribute(nint pool, int attribute, out ulong value);
+
+    [LibraryImport(Library)]
     public static partial CudaResult cuMemPoolTrimTo(nint pool, nuint bytes);
 
     [LibraryImport(Library)]

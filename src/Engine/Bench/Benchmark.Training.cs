@@ -23,6 +23,7 @@ public sealed partial class Benchmark
     /// </summary>
     public IEnumerable<BenchRow> Grpo(int prompts, LearnerFactory? learners)
     {
+        _backend.Context.ForgetPeak();
         using var step = new GrpoStep(this, prompts, TrainedTokens, learners);
         var (work, groupRows) = ($"{prompts} × {GroupSize} × {TrainedTokens}", PromptTokens + (GroupSize * (TrainedTokens - 1)));
         var (tokens, scored) = ((long)prompts * groupRows, (long)prompts * GroupSize * TrainedTokens);
@@ -56,10 +57,9 @@ public sealed partial class Benchmark
             yield return Row($"GRPO {work}: objective and optimizer", Middle("objective") + Middle("optimizer"), 0, 0);
         }
 
-        var free = _backend.FreeBytes!.Value;
         var all = Row($"GRPO {work}: whole step", Middle("step"), rollout, (2 * forward) + backward);
         var floor = (rollout / Ceilings.ReadBytesPerSecond * 1e3) + (((2 * forward) + backward) / Ceilings.FlopsPerSecond * 1e3);
-        yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {(_freeBefore - free) / 1073741824.0:F1} GiB of memory, planned {step.Planned / 1073741824.0:F1}") };
+        yield return all with { Floor = floor, Bound = Invariant($"rollout by bytes, the rest by FLOP; {_backend.Context.PeakBytes() / 1073741824.0:F1} GiB of memory, planned {step.Planned / 1073741824.0:F1}") };
     }
 
     /// <summary>
@@ -73,8 +73,13 @@ public sealed partial class Benchmark
         var (milliseconds, taken) = (new double[SoakSteps], new long[SoakSteps]);
         for (var i = 0; i < SoakSteps; i++)
         {
+            if (i % part == 0)
+            {
+                _backend.Context.ForgetPeak();
+            }
+
             milliseconds[i] = step.Run().Single(phase => phase.Key == "step").Value * 1e3;
-            taken[i] = _freeBefore - _backend.FreeBytes!.Value;
+            taken[i] = _backend.Context.PeakBytes();
         }
 
         foreach (var (name, first) in new[] { ("first", 0), ("last", SoakSteps - part) })

@@ -23,7 +23,6 @@ public sealed partial class Benchmark : IDisposable
 
     private readonly CudaBackend _backend;
     private readonly QwenModel _model;
-    private readonly long _freeBefore;
     private readonly Random _random = new(0);
 
     /// <param name="backend">The GPU.</param>
@@ -32,7 +31,6 @@ public sealed partial class Benchmark : IDisposable
     {
         ArgumentNullException.ThrowIfNull(backend);
         _backend = backend;
-        _freeBefore = backend.FreeBytes!.Value;
         _model = QwenModel.Random(geometry, backend);
         Ceilings = backend.MeasureCeilings();
     }

@@ -7,11 +7,12 @@ namespace LrIad.Engine.Learn;
 
 /// <summary>What training takes of a GPU's memory, known from sizes and options before anything is loaded. All in bytes.</summary>
 /// <param name="Weights">The model.</param>
+/// <param name="Rounding">What the driver adds to the large ones of its matrices.</param>
 /// <param name="Rollout">Drawing completions: caches of keys and values, and buffers; with evaluation during the run, twice that.</param>
 /// <param name="Passes">Training passes: what the forward pass keeps for the backward one.</param>
 /// <param name="Scratch">What single operations borrow, and the vision encoder's buffers.</param>
 /// <param name="PassRows">Rows of a training pass; at least one whole group's.</param>
-public sealed record MemoryPlan(long Weights, long Rollout, long Passes, long Scratch, int PassRows)
+public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows)
 {
     /// <summary>Rows of a training pass, whole groups, where memory is no matter: enough for the products to run at speed.</summary>
     private const int FastPassRows = 4096;
@@ -21,10 +22,13 @@ public sealed record MemoryPlan(long Weights, long Rollout, long Passes, long Sc
     private const int ScoredRows = 1024;
     private const int GradientSplits = 64;
 
+    // The driver's pool gives memory from this size on in multiples of it (seen on an H100, driver 580).
+    private const long PoolPiece = 32L << 20;
+
     private const double GiB = 1L << 30;
 
     /// <summary>All of it.</summary>
-    public long Total => Weights + Rollout + Passes + Scratch;
+    public long Total => Weights + Rounding + Rollout + Passes + Scratch;
 
     /// <summary>The limits of a run's generator.</summary>
     public static GeneratorLimits Limits(TrainConfig config)
@@ -70,25 +74,33 @@ public sealed record MemoryPlan(long Weights, long Rollout, long Passes, long Sc
     /// <summary>It in words.</summary>
     /// <param name="freeBytes">What there is, where that is known.</param>
     public string Describe(long? freeBytes) => FormattableString.Invariant(
-        $"{Total / GiB:F1} GiB{(freeBytes is { } free ? FormattableString.Invariant($" of {free / GiB:F1} free") : "")}: {Weights / GiB:F1} weights, {Rollout / GiB:F1} drawing completions, {Passes / GiB:F1} training passes of {PassRows:N0} rows, {Scratch / GiB:F1} scratch");
+        $"{Total / GiB:F1} GiB{(freeBytes is { } free ? FormattableString.Invariant($" of {free / GiB:F1} free") : "")}: {(Weights + Rounding) / GiB:F1} weights, {Rollout / GiB:F1} drawing completions, {Passes / GiB:F1} training passes of {PassRows:N0} rows, {Scratch / GiB:F1} scratch");
 
     private static MemoryPlan Of(ModelGeometry geometry, TrainConfig config, ElementType type, int passRows)
     {
         var (text, limits) = (geometry.Text, Limits(config));
         var generators = config.EvalData is null ? 1 : 2;
         return new MemoryPlan(
-            Parameters(geometry) * sizeof(ushort), generators * Generator.Bytes(text, type, limits),
+            Matrices(geometry).Sum(matrix => matrix.Count * matrix.Bytes), Matrices(geometry).Sum(matrix => matrix.Count * (RoundedUp(matrix.Bytes) - matrix.Bytes)), generators * Generator.Bytes(text, type, limits),
             PolicyPass.Bytes(text, type, passRows, PassSegments(config), config.Lora.Rank) + (2 * AdapterBytes(geometry, config)), ScratchBytes(geometry, config, type, passRows), passRows);
     }
 
-    private static long Parameters(ModelGeometry geometry)
+    // How many there are of each matrix and what one takes; those that lie together are one.
+    private static IEnumerable<(int Count, long Bytes)> Matrices(ModelGeometry geometry)
     {
         var (text, vision) = (geometry.Text, geometry.Vision);
         long hidden = text.Hidden, queries = (long)text.Heads * text.HeadDim, keys = (long)text.KeyValueHeads * text.HeadDim, merged = (long)vision.EmbedDim * vision.MergeSize * vision.MergeSize;
-        var layer = (hidden * ((2 * queries) + (2 * keys))) + (3 * hidden * text.Intermediate);
-        var block = (4L * vision.EmbedDim * vision.EmbedDim) + (2L * vision.EmbedDim * vision.Intermediate);
-        return (text.Layers * layer) + ((text.TiedHead ? 1 : 2) * hidden * text.Vocabulary) + (vision.Depth * block) + ((long)vision.PatchValues * vision.EmbedDim) + (merged * merged) + (merged * hidden);
+        (int Count, long Parameters)[] all =
+        [
+            (text.Layers, hidden * (queries + (2 * keys))), (text.Layers, hidden * queries), (text.Layers, 2 * hidden * text.Intermediate), (text.Layers, hidden * text.Intermediate),
+            (text.TiedHead ? 1 : 2, hidden * text.Vocabulary),
+            (vision.Depth, 3L * vision.EmbedDim * vision.EmbedDim), (vision.Depth, (long)vision.EmbedDim * vision.EmbedDim), (2 * vision.Depth, (long)vision.EmbedDim * vision.Intermediate),
+            (1, (long)vision.PatchValues * vision.EmbedDim), (1, merged * merged), (1, merged * hidden),
+        ];
+        return all.Select(matrix => (matrix.Count, matrix.Parameters * sizeof(ushort)));
     }
+
+    private static long RoundedUp(long bytes) => bytes < PoolPiece ? bytes : (bytes + PoolPiece - 1) / PoolPiece * PoolPiece;
 
     private static long AdapterBytes(ModelGeometry geometry, TrainConfig config)
     {

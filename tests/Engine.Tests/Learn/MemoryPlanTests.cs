@@ -20,6 +20,7 @@ internal sealed class MemoryPlanTests
         {
             // Qwen2-VL-7B has 8.29 billion parameters in all.
             Assert.That(plan.Weights / 2e9, Is.EqualTo(8.29).Within(0.01));
+            Assert.That((plan.Weights + plan.Rounding) / (double)(1 << 20), Is.EqualTo(17536).Within(1).Percent, "MiB that they were seen to take on an H100");
             Assert.That(plan.PassRows, Is.EqualTo(608 + (8 * 200)), "one group: two are more than a pass needs");
             Assert.That(plan.Total, Is.LessThan(32 * GiB));
         }
