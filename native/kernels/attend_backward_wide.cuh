@@ -222,6 +222,10 @@ __device__ __forceinline__ void fetchBackwardKeys(const BackwardWideArgs& w, uin
     }
 }
 
+__device__ __forceinline__ void storeShared2(uint32_t address, float2 x) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x.x), "f"(x.y) : "memory");
+}
+
 // What is known of the rows, by a warp: there is too little of it in a row for the copy engine.
 __device__ __forceinline__ void fetchBackwardStats(const BackwardWideArgs& w, uint32_t base, StepBarriers barriers) {
     using Shape = BackwardKeysShape;
@@ -234,10 +238,13 @@ __device__ __forceinline__ void fetchBackwardStats(const BackwardWideArgs& w, ui
         for (RowWalk walk{a.rowRuns + tile.firstRun, tile.runs, 0, a.perHead}; !walk.done(); walk.next(step), ring.next()) {
             const float2* from = stats + static_cast<int64_t>(walk.run->row) * a.perHead + walk.first;
             const int there = min(walk.packed() - walk.first, step);
+            float2 known[kStepRows / 32];
+#pragma unroll
+            for (int i = 0; i < kStepRows / 32; i++) known[i] = i * 32 + lane < there ? from[i * 32 + lane] : float2{};
             barrierWait(barriers.rows(ring.stage, 1), ring.phase ^ 1);
 #pragma unroll
-            for (int r = lane; r < kStepRows; r += 32) copyAsync8(base + Shape::kStats + (ring.stage * kStepRows + r) * 8, r < there ? from + r : stats, r < there);
-            asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barriers.rows(ring.stage, 0)) : "memory");
+            for (int i = 0; i < kStepRows / 32; i++) storeShared2(base + Shape::kStats + (ring.stage * kStepRows + i * 32 + lane) * 8, known[i]);
+            barrierArrive(barriers.rows(ring.stage, 0));
         }
     }
 }

@@ -62,14 +62,25 @@ template <int N, int Width, class Vector> struct Gather {
     }
 };
 
-// What a norm has left for row r: 1 / |x|, and A · (x · weight) of the j-th row of A. A warp together.
-__device__ __forceinline__ float statOf(const Sums& sums, int r, int index) {
+// What a norm has left for row r: Σ x², and behind it A · (x · weight) of every row of A; Count of these values from the index-th on, none past the last. A warp together.
+template <int Count> __device__ __forceinline__ void statsOf(const Sums& sums, int r, int index, int last, float (&values)[Count]) {
     const int lane = threadIdx.x % 32;
-    float value = 0;
-    for (int tile = lane; tile < sums.statTiles; tile += 32) value += __ldcg(sums.stats + (static_cast<int64_t>(r) * sums.statTiles + tile) * sums.statWidth + index);
-    return warpSum(value);
+#pragma unroll
+    for (int i = 0; i < Count; i++) values[i] = 0;
+    for (int tile = lane; tile < sums.statTiles; tile += 32) {
+        const float* from = sums.stats + (static_cast<int64_t>(r) * sums.statTiles + tile) * sums.statWidth;
+#pragma unroll
+        for (int i = 0; i < Count; i++) values[i] += index + i <= last ? __ldcg(from + index + i) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < Count; i++) values[i] = warpSum(values[i]);
 }
-__device__ __forceinline__ float normFactor(const Sums& sums, int r) { return sums.stats ? rsqrtf(statOf(sums, r, 0) * sums.inverseColumns + sums.epsilon) : 1.0f; }
+__device__ __forceinline__ float normFactor(const Sums& sums, int r) {
+    if (!sums.stats) return 1.0f;
+    float squares[1];
+    statsOf(sums, r, 0, 0, squares);
+    return rsqrtf(squares[0] * sums.inverseColumns + sums.epsilon);
+}
 
 // Units of work are dealt to the warps of all blocks, one after another. What an operation reads that no operation before it has written is asked for before `open`, which
 // waits for those: it is called once, on the way through the first unit, by every warp.
@@ -85,12 +96,13 @@ template <class Prepare, class Open, class Work> __device__ __forceinline__ void
 
 // A warp a row and tile of 256 columns.
 template <int N, class Open> __device__ __forceinline__ void residual(const ResidualOp& op, Open open) {
-    constexpr int kWidth = 12;
+    // Loads of so many segments, and of so many rows of A, are under way together.
+    constexpr int kWidth = 12, kRanks = 8;
     const int tiles = (op.columns + kStepTile - 1) / kStepTile, lane = threadIdx.x % 32;
-    struct Prepared { Segments segments; uint2 weights[2]; };
+    struct Prepared { Segments segments; uint2 weights[2]; bool adapter; };
     auto columnOf = [&](int unit, int half) { return unit % tiles * kStepTile + half * 128 + lane * 4; };
     auto prepare = [&](int unit) {
-        Prepared p = {segmentsOf(op.sums, unit % tiles * kStepTile), {}};
+        Prepared p = {segmentsOf(op.sums, unit % tiles * kStepTile), {}, op.rank > 0 && op.rows[unit / tiles].adapter != 0};
 #pragma unroll
         for (int half = 0; half < 2; half++)
             if (op.y && columnOf(unit, half) < op.columns) p.weights[half] = *reinterpret_cast<const uint2*>(op.weight + columnOf(unit, half));
@@ -129,25 +141,32 @@ template <int N, class Open> __device__ __forceinline__ void residual(const Resi
         float* stats = op.stats + static_cast<int64_t>(unit) * (1 + 2 * op.rank);
         squares = warpSum(squares);
         if (lane == 0) stats[0] = squares;
-        if (op.rank == 0 || op.rows[r].adapter == 0) return;
-        for (int factor = 0; factor < 2 * op.rank; factor++) {
-            const float* a = factor < op.rank ? op.queryA + static_cast<int64_t>(factor) * op.columns : op.valueA + static_cast<int64_t>(factor - op.rank) * op.columns;
-            float dot = 0;
+        if (!prepared.adapter) return;
+#pragma unroll 1
+        for (int first = 0; first < 2 * op.rank; first += kRanks) {
+            float dots[kRanks] = {};
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                if (columnOf(unit, half) >= op.columns) continue;
-                const float4 f = *reinterpret_cast<const float4*>(a + columnOf(unit, half)), m = multiplied[half];
-                dot += m.x * f.x + m.y * f.y + m.z * f.z + m.w * f.w;
+            for (int i = 0; i < kRanks; i++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const int factor = first + i;
+                    if (factor >= 2 * op.rank || columnOf(unit, half) >= op.columns) continue;
+                    const float* a = factor < op.rank ? op.queryA + static_cast<int64_t>(factor) * op.columns : op.valueA + static_cast<int64_t>(factor - op.rank) * op.columns;
+                    const float4 f = *reinterpret_cast<const float4*>(a + columnOf(unit, half)), m = multiplied[half];
+                    dots[i] += m.x * f.x + m.y * f.y + m.z * f.z + m.w * f.w;
+                }
+#pragma unroll
+            for (int i = 0; i < kRanks; i++) {
+                dots[i] = warpSum(dots[i]);
+                if (lane == 0 && first + i < 2 * op.rank) stats[1 + first + i] = dots[i];
             }
-            dot = warpSum(dot);
-            if (lane == 0) stats[1 + factor] = dot;
         }
     });
 }
 
 // A warp a row and head of q | k | v: norm, bias, low-rank update, rotary, cache.
 template <int N, class Open> __device__ __forceinline__ void rotate(const RotateOp& op, Open open) {
-    constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10;
+    constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10, kRanks = 2;
     const int queries = op.heads * op.perHead, all = queries + 2 * op.heads, lane = threadIdx.x % 32, plane = op.heads * kBlockSlots * kDim;
     const int keyOutput = (queries * kDim + kStepTile - 1) / kStepTile * kStepTile, valueOutput = keyOutput + (op.heads * kDim + kStepTile - 1) / kStepTile * kStepTile;
     struct Place { int row, kind, head; };
@@ -156,10 +175,10 @@ template <int N, class Open> __device__ __forceinline__ void rotate(const Rotate
         return Place{row, kind, part - (kind == 0 ? 0 : kind == 1 ? queries : queries + op.heads)};
     };
     auto outputOf = [&](const Place& at) { return (at.kind == 0 ? 0 : at.kind == 1 ? keyOutput : valueOutput) + at.head * kDim + lane * 2; };
-    struct Prepared { Segments segments; float2 cosine, sine, lowerBias, upperBias; };
+    struct Prepared { Segments segments; float2 cosine, sine, lowerBias, upperBias; bool adapter; };
     auto prepare = [&](int unit) {
         const Place at = place(unit);
-        Prepared p = {segmentsOf(op.sums, outputOf(at)), {1, 1}, {}, {}, {}};
+        Prepared p = {segmentsOf(op.sums, outputOf(at)), {1, 1}, {}, {}, {}, at.kind != 1 && op.rank > 0 && op.rows[at.row].adapter != 0};
         if (at.kind != 2) {
             const int2 axis = *reinterpret_cast<const int2*>(op.axis + lane * 2);
             const float2 frequency = *reinterpret_cast<const float2*>(op.frequency + lane * 2);
@@ -184,14 +203,22 @@ template <int N, class Open> __device__ __forceinline__ void rotate(const Rotate
         upperSums.add(upper, others);
         lowerSums.rest(lower);
         upperSums.rest(upper);
-        if (at.kind != 1 && op.rank > 0 && op.rows[at.row].adapter) {
+        if (prepared.adapter) {
             const float* b = (at.kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(at.head * kDim + lane * 2) * op.rank;
-            for (int j = 0; j < op.rank; j++) {
-                const float t = statOf(op.sums, at.row, 1 + j + (at.kind == 0 ? 0 : op.rank));
-                lower.x += b[j] * t;
-                lower.y += b[op.rank + j] * t;
-                upper.x += b[kHalf * op.rank + j] * t;
-                upper.y += b[(kHalf + 1) * op.rank + j] * t;
+            const int before = at.kind == 0 ? 1 : 1 + op.rank;
+#pragma unroll 1
+            for (int first = 0; first < op.rank; first += kRanks) {
+                float t[kRanks];
+                statsOf(op.sums, at.row, before + first, before + op.rank - 1, t);
+#pragma unroll
+                for (int i = 0; i < kRanks; i++) {
+                    // Past the last one t is zero.
+                    const int j = min(first + i, op.rank - 1);
+                    lower.x += b[j] * t[i];
+                    lower.y += b[op.rank + j] * t[i];
+                    upper.x += b[kHalf * op.rank + j] * t[i];
+                    upper.y += b[(kHalf + 1) * op.rank + j] * t[i];
+                }
             }
         }
         lower = {lower.x * factor + prepared.lowerBias.x, lower.y * factor + prepared.lowerBias.y};

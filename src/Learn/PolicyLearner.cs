@@ -175,6 +175,7 @@ public sealed class PolicyLearner : IPolicyLearner
         from pair in _optimizer.state_dict().State.Cast<AdamW.State>().Zip(Names)
         select ($"{layer}.{pair.Second}", pair.First, pair.First.exp_avg[layer], pair.First.exp_avg_sq[layer]);
 
+    // As LayerFactors.All and the parameters are ordered.
     private static readonly string[] Names = ["q_proj.A", "q_proj.B", "v_proj.A", "v_proj.B"];
 
     /// <summary>How parameters turn into the factors that act. Another parametrisation changes this alone.</summary>
@@ -198,7 +199,7 @@ public sealed class PolicyLearner : IPolicyLearner
             var rest = Elements(stack);
             foreach (var layer in layers)
             {
-                var values = Matrices(layer)[i];
+                var values = layer.All[i];
                 values.CopyTo(rest);
                 rest = rest[values.Length..];
             }
@@ -212,19 +213,16 @@ public sealed class PolicyLearner : IPolicyLearner
             var rest = Elements(stack);
             foreach (var layer in layers)
             {
-                var values = Matrices(layer)[i];
+                var values = layer.All[i];
                 rest[..values.Length].CopyTo(values);
                 rest = rest[values.Length..];
             }
         }
     }
 
-    // In the order of Names and of the parameters.
-    private static float[][] Matrices(LayerFactors layer) => [layer.QueryA, layer.QueryB, layer.ValueA, layer.ValueB];
-
     private static void RequireFinite(LayerFactors gradient, int layer)
     {
-        foreach (var (name, values) in Names.Zip(Matrices(gradient)))
+        foreach (var (name, values) in Names.Zip(gradient.All))
         {
             if (!IsFinite(values))
             {

@@ -202,8 +202,9 @@ public sealed partial class Benchmark
             _vision.Encode([.. Enumerable.Repeat(_image, _prompts)], _features);
             for (var prompt = 0; prompt < _prompts; prompt++)
             {
-                var features = GC.AllocateUninitializedArray<float>(tokens * _features.Columns);
-                _owner._backend.Download(_features.Slice(prompt * tokens, tokens), features);
+                var rows = _features.Slice(prompt * tokens, tokens).Bytes;
+                var features = GC.AllocateUninitializedArray<byte>(rows.Length);
+                _owner._backend.Download<byte>(rows, features);
                 var ids = Enumerable.Range(0, PromptTokens).Select(i => i is >= first and < first + tokens ? -(i - first) - 1 : _owner._random.Next(150000)).ToArray();
                 yield return new EncodedPrompt(ids, [.. Enumerable.Range(0, PromptTokens).Select(i => (i, i, i))], PromptTokens, features);
             }

@@ -43,6 +43,9 @@ public readonly record struct Tensor(Storage? Storage, long Offset, ElementType 
     /// <summary>Address of the first element (host or device, as the backend has it).</summary>
     public nint Address => Storage!.Address + checked((nint)Offset);
 
+    /// <summary>The elements as plain bytes.</summary>
+    public View<byte> Bytes => new(Storage, Offset, checked((int)(Length * ElementBytes)));
+
     /// <summary>Rows <paramref name="first"/> to <paramref name="first"/> + <paramref name="count"/> − 1.</summary>
     public Tensor Slice(int first, int count)
     {

@@ -13,6 +13,9 @@ public sealed record AdapterShape(int Layers, int Rank, int Hidden, int QueryOut
 /// <summary>Host copies of one layer's four matrices, row-major float32: A is [r, hidden], B is [outputs, r].</summary>
 public sealed record LayerFactors(float[] QueryA, float[] QueryB, float[] ValueA, float[] ValueB)
 {
+    /// <summary>The four, in this order.</summary>
+    public IReadOnlyList<float[]> All => [QueryA, QueryB, ValueA, ValueB];
+
     /// <summary>Zeros of the right sizes.</summary>
     public static LayerFactors Zeros(AdapterShape shape)
     {

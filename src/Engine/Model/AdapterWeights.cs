@@ -6,8 +6,15 @@ namespace LrIad.Engine.Model;
 /// <summary>An adapter's effective factors in the backend's memory (or, with the same shapes, their gradients).</summary>
 public sealed class AdapterWeights : IDisposable
 {
+    /// <summary>Factors start at multiples of so many values, as vector loads want them.</summary>
+    private const int Alignment = 64;
+
     private readonly Backend _backend;
     private readonly Arena _arena;
+
+    // All factors lie in one piece, so that a step moves one piece each way.
+    private readonly View<float> _values;
+    private readonly float[] _staging;
     private readonly LayerFactors[] _host;
 
     /// <param name="backend">Where it lives.</param>
@@ -17,12 +24,21 @@ public sealed class AdapterWeights : IDisposable
         ArgumentNullException.ThrowIfNull(backend);
         ArgumentNullException.ThrowIfNull(shape);
         (_backend, Shape) = (backend, shape);
+        _host = [.. Enumerable.Range(0, shape.Layers).Select(_ => LayerFactors.Zeros(shape))];
+        _staging = new float[_host.Sum(layer => layer.All.Sum(values => Room(values.Length)))];
         _arena = backend.CreateArena("adapter");
-        Tensor New(int rows, int columns) => _arena.Allocate(ElementType.Float32, rows, columns);
-        Layers = [.. Enumerable.Range(0, shape.Layers).Select(_ => new AdapterLayer(
-            new LowRank(New(shape.Rank, shape.Hidden), New(shape.QueryOutputs, shape.Rank)),
-            new LowRank(New(shape.Rank, shape.Hidden), New(shape.ValueOutputs, shape.Rank))))];
-        _host = [.. Layers.Select(_ => LayerFactors.Zeros(shape))];
+        _values = _arena.Allocate<float>(_staging.Length);
+        var first = 0;
+        Tensor Next(int rows, int columns)
+        {
+            var at = _values.Slice(first, rows * columns);
+            first += Room(rows * columns);
+            return new Tensor(at.Storage, at.Offset, ElementType.Float32, rows, columns);
+        }
+
+        Layers = [.. _host.Select(_ => new AdapterLayer(
+            new LowRank(Next(shape.Rank, shape.Hidden), Next(shape.QueryOutputs, shape.Rank)),
+            new LowRank(Next(shape.Rank, shape.Hidden), Next(shape.ValueOutputs, shape.Rank))))];
     }
 
     /// <summary>Its sizes.</summary>
@@ -43,41 +59,35 @@ public sealed class AdapterWeights : IDisposable
     public void Upload(IReadOnlyList<LayerFactors> factors)
     {
         ArgumentNullException.ThrowIfNull(factors);
-        foreach (var (layer, host) in Layers.Zip(factors))
+        var first = 0;
+        foreach (var values in factors.SelectMany(layer => layer.All))
         {
-            _backend.Upload(host.QueryA, layer.Query.A);
-            _backend.Upload(host.QueryB, layer.Query.B);
-            _backend.Upload(host.ValueA, layer.Value.A);
-            _backend.Upload(host.ValueB, layer.Value.B);
+            values.CopyTo(_staging, first);
+            first += Room(values.Length);
         }
+
+        _backend.Upload<float>(_staging, _values);
     }
 
     /// <summary>Copies them to the host; the next call overwrites what this one returns.</summary>
     public IReadOnlyList<LayerFactors> Download()
     {
-        foreach (var (layer, host) in Layers.Zip(_host))
+        _backend.Download<float>(_values, _staging);
+        var first = 0;
+        foreach (var values in _host.SelectMany(layer => layer.All))
         {
-            _backend.Download(layer.Query.A, host.QueryA);
-            _backend.Download(layer.Query.B, host.QueryB);
-            _backend.Download(layer.Value.A, host.ValueA);
-            _backend.Download(layer.Value.B, host.ValueB);
+            Array.Copy(_staging, first, values, 0, values.Length);
+            first += Room(values.Length);
         }
 
         return _host;
     }
 
     /// <summary>Sets everything to zero.</summary>
-    public void Clear()
-    {
-        foreach (var layer in Layers)
-        {
-            _backend.Clear(layer.Query.A);
-            _backend.Clear(layer.Query.B);
-            _backend.Clear(layer.Value.A);
-            _backend.Clear(layer.Value.B);
-        }
-    }
+    public void Clear() => _backend.Clear(new Tensor(_values.Storage, _values.Offset, ElementType.Float32, 1, _values.Length));
 
     /// <inheritdoc/>
     public void Dispose() => _arena.Dispose();
+
+    private static int Room(int values) => (values + Alignment - 1) / Alignment * Alignment;
 }

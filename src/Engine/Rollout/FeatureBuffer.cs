@@ -3,10 +3,20 @@ using LrIad.Engine.Compute;
 namespace LrIad.Engine.Rollout;
 
 /// <summary>Image features of the prompts in one pass, gathered on the host and uploaded together.</summary>
-internal sealed class FeatureBuffer(Backend backend, Arena arena, int hidden, int maxRows)
+internal sealed class FeatureBuffer
 {
-    private readonly float[] _host = new float[(long)maxRows * hidden];
-    private readonly Tensor _tensor = arena.Allocate(backend.ActivationType, maxRows, hidden);
+    private readonly Backend _backend;
+    private readonly Tensor _tensor;
+    private readonly int _rowBytes;
+    private readonly byte[] _host;
+
+    public FeatureBuffer(Backend backend, Arena arena, int hidden, int maxRows)
+    {
+        _backend = backend;
+        _tensor = arena.Allocate(backend.ActivationType, maxRows, hidden);
+        _rowBytes = hidden * _tensor.ElementBytes;
+        _host = new byte[(long)maxRows * _rowBytes];
+    }
 
     /// <summary>Rows so far.</summary>
     public int Rows { get; private set; }
@@ -14,11 +24,11 @@ internal sealed class FeatureBuffer(Backend backend, Arena arena, int hidden, in
     public void Clear() => Rows = 0;
 
     /// <summary>Adds rows and returns the number of the first.</summary>
-    public int Add(float[] features)
+    public int Add(byte[] features)
     {
         var first = Rows;
-        features.CopyTo(_host.AsSpan(first * hidden));
-        Rows += features.Length / hidden;
+        features.CopyTo(_host.AsSpan(first * _rowBytes));
+        Rows += features.Length / _rowBytes;
         return first;
     }
 
@@ -31,7 +41,7 @@ internal sealed class FeatureBuffer(Backend backend, Arena arena, int hidden, in
         }
 
         var rows = _tensor.Slice(0, Rows);
-        backend.Upload(_host.AsSpan(0, Rows * hidden), rows);
+        _backend.Upload<byte>(_host.AsSpan(0, Rows * _rowBytes), rows.Bytes);
         return rows;
     }
 }

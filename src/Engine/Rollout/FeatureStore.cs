@@ -5,7 +5,7 @@ namespace LrIad.Engine.Rollout;
 /// <summary>Features of image files, computed once and kept as long as they fit the budget.</summary>
 public sealed class FeatureStore(PromptEncoder encoder, ImageProcessor processor, long budgetBytes = FeatureStore.DefaultBudgetBytes)
 {
-    /// <summary>What is kept by default: over 500 images at 512 tokens of Qwen2-VL-7B.</summary>
+    /// <summary>What is kept by default: over 1,000 images at 512 tokens of Qwen2-VL-7B.</summary>
     public const long DefaultBudgetBytes = 4L << 30;
 
     private readonly Dictionary<string, ImageFeatures> _kept = [];
@@ -63,10 +63,9 @@ public sealed class FeatureStore(PromptEncoder encoder, ImageProcessor processor
 
     private void Keep(string file, ImageFeatures features)
     {
-        var bytes = (long)features.Values.Length * sizeof(float);
-        if (_bytes + bytes <= budgetBytes && _kept.TryAdd(file, features))
+        if (_bytes + features.Values.Length <= budgetBytes && _kept.TryAdd(file, features))
         {
-            _bytes += bytes;
+            _bytes += features.Values.Length;
         }
     }
 }

@@ -6,9 +6,10 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Rollout;
 
 /// <summary>An image as the decoder sees it.</summary>
-/// <param name="Values">Features, row-major [tokens, hidden].</param>
+/// <param name="Values">Features, row-major [tokens, hidden], as bytes of the backend's activations.</param>
+/// <param name="Tokens">Tokens it takes.</param>
 /// <param name="Grid">Patches (time, height, width) before merging.</param>
-public sealed record ImageFeatures(float[] Values, (int T, int H, int W) Grid);
+public sealed record ImageFeatures(byte[] Values, int Tokens, (int T, int H, int W) Grid);
 
 /// <summary>Turns images and an object's name into prompts for the decoder.</summary>
 public sealed class PromptEncoder : IDisposable
@@ -45,9 +46,10 @@ public sealed class PromptEncoder : IDisposable
         for (var i = 0; i < images.Count; i++)
         {
             var image = images[i];
-            var values = GC.AllocateUninitializedArray<float>(image.MergedTokens * hidden);
-            _backend.Download(features.Slice(row, image.MergedTokens), values);
-            encoded[i] = new ImageFeatures(values, (image.GridT, image.GridH, image.GridW));
+            var rows = features.Slice(row, image.MergedTokens).Bytes;
+            var values = GC.AllocateUninitializedArray<byte>(rows.Length);
+            _backend.Download<byte>(rows, values);
+            encoded[i] = new ImageFeatures(values, image.MergedTokens, (image.GridT, image.GridH, image.GridW));
             row += image.MergedTokens;
         }
 
@@ -59,12 +61,11 @@ public sealed class PromptEncoder : IDisposable
     public EncodedPrompt Build(string objectName, IReadOnlyList<ImageFeatures> images)
     {
         ArgumentNullException.ThrowIfNull(images);
-        var hidden = _model.Geometry.Text.Hidden;
-        var ids = ChatPrompt.Build(_tokenizer, _template, objectName, [.. images.Select(image => image.Values.Length / hidden)]);
+        var ids = ChatPrompt.Build(_tokenizer, _template, objectName, [.. images.Select(image => image.Tokens)]);
         if (ids.Length > _maxPromptLength)
         {
             throw new InputException(
-                $"The prompt for '{objectName}' has {ids.Length} tokens, {images.Sum(image => image.Values.Length / hidden)} of them for its images; the limit is {_maxPromptLength}. Lower --max-pixels or raise --max-prompt-length.");
+                $"The prompt for '{objectName}' has {ids.Length} tokens, {images.Sum(image => image.Tokens)} of them for its images; the limit is {_maxPromptLength}. Lower --max-pixels or raise --max-prompt-length.");
         }
 
         var (positions, next) = PromptPositions.Compute(ids, [.. images.Select(image => image.Grid)], _model.Geometry);
@@ -77,22 +78,9 @@ public sealed class PromptEncoder : IDisposable
             }
         }
 
-        return new EncodedPrompt(ids, positions, next, images.Count == 1 ? images[0].Values : Together(images));
+        return new EncodedPrompt(ids, positions, next, images.Count == 1 ? images[0].Values : [.. images.SelectMany(image => image.Values)]);
     }
 
     /// <inheritdoc/>
     public void Dispose() => _vision.Dispose();
-
-    private static float[] Together(IReadOnlyList<ImageFeatures> images)
-    {
-        var values = new float[images.Sum(image => image.Values.Length)];
-        var at = 0;
-        foreach (var image in images)
-        {
-            image.Values.CopyTo(values, at);
-            at += image.Values.Length;
-        }
-
-        return values;
-    }
 }

@@ -13,8 +13,8 @@ internal static class GoldenPass
     public static (int T, int H, int W)[] Grids(SafeTensors golden) =>
         [.. golden.ReadIntegers("image_grid_thw").Select(size => (int)size).Chunk(3).Select(grid => (grid[0], grid[1], grid[2]))];
 
-    /// <summary>Image features from the golden pixels.</summary>
-    public static float[] Embed(QwenModel model, Backend backend, SafeTensors golden)
+    /// <summary>Image features from the golden pixels, as the backend's bytes.</summary>
+    public static byte[] Embed(QwenModel model, Backend backend, SafeTensors golden)
     {
         var pixels = golden.Read("pixel_values");
         var images = new List<ImagePatches>();
@@ -30,19 +30,27 @@ internal static class GoldenPass
         var features = arena.Allocate(backend.ActivationType, images.Sum(image => image.MergedTokens), model.Geometry.Text.Hidden);
         using var encoder = new VisionEncoder(model, backend);
         encoder.Encode(images, features);
-        var values = new float[features.Length];
-        backend.Download(features, values);
-        return values;
+        return Bytes(backend, features);
     }
 
-    public static (EncodedPrompt Prompt, int[] Completion) Split(QwenModel model, SafeTensors golden, float[] features)
+    /// <summary>The golden image features, as the backend's bytes.</summary>
+    public static byte[] GoldenFeatures(QwenModel model, Backend backend, SafeTensors golden)
+    {
+        var values = golden.Read("image_embeds");
+        using var arena = backend.CreateArena("test");
+        var features = arena.Allocate(backend.ActivationType, values.Length / model.Geometry.Text.Hidden, model.Geometry.Text.Hidden);
+        backend.Upload(values, features);
+        return Bytes(backend, features);
+    }
+
+    public static (EncodedPrompt Prompt, int[] Completion) Split(QwenModel model, SafeTensors golden, byte[] features)
     {
         var ids = golden.ReadIntegers("input_ids").Select(id => (int)id).ToArray();
         var promptLength = (int)golden.ReadIntegers("prompt_length")[0];
         return (Prompt(model, ids[..promptLength], features, golden), ids[promptLength..]);
     }
 
-    public static EncodedPrompt Prompt(QwenModel model, int[] ids, float[] features, SafeTensors golden)
+    public static EncodedPrompt Prompt(QwenModel model, int[] ids, byte[] features, SafeTensors golden)
     {
         var (positions, next) = PromptPositions.Compute(ids, Grids(golden), model.Geometry);
         var feature = 0;
@@ -58,8 +66,8 @@ internal static class GoldenPass
         var blocks = KvCache.BlocksFor(prompt.Length) + KvCache.BlocksFor(completion.Length);
         var cache = new KvCache(backend, arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, blocks);
         using var decoder = new Decoder(model, backend, prompt.Length + completion.Length);
-        var features = arena.Allocate(backend.ActivationType, prompt.Features.Length / text.Hidden, text.Hidden);
-        backend.Upload(prompt.Features, features);
+        var features = arena.Allocate(backend.ActivationType, prompt.Features.Length / backend.ActivationType.Bytes() / text.Hidden, text.Hidden);
+        backend.Upload<byte>(prompt.Features, features.Bytes);
         var batch = new PackedBatch();
         using var segment = cache.NewSegment();
         batch.AddPrompt(prompt, segment, 0, adapter: false, group: 0);
@@ -93,7 +101,7 @@ internal static class GoldenPass
         var adapter = AdapterFile.Load(Path.Combine(TestFiles.Goldens, "adapter"), model.Geometry);
         using var golden = TestFiles.Golden("case5");
         using var expected = TestFiles.Golden("adapter");
-        var (prompt, completion) = Split(model, golden, golden.Read("image_embeds"));
+        var (prompt, completion) = Split(model, golden, GoldenFeatures(model, backend, golden));
         var shape = AdapterWeights.ShapeFor(model.Geometry, adapter.Rank);
         using var weights = new AdapterWeights(backend, shape);
         using var gradients = new AdapterWeights(backend, shape);
@@ -117,4 +125,11 @@ internal static class GoldenPass
 
     public static Group GroupOf(EncodedPrompt prompt, params int[][] completions) =>
         new(prompt, [.. completions.Select((tokens, i) => new Completion((uint)i, tokens, new float[tokens.Length], new float[tokens.Length], true))], null);
+
+    private static byte[] Bytes(Backend backend, Tensor tensor)
+    {
+        var values = new byte[tensor.Bytes.Length];
+        backend.Download<byte>(tensor.Bytes, values);
+        return values;
+    }
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Learn;
@@ -60,7 +61,7 @@ internal sealed class RandomModel
         }
 
         var features = Enumerable.Range(0, imageTokens * Text.Hidden).Select(_ => (float)((_random.NextDouble() * 2) - 1)).ToArray();
-        var prompt = new EncodedPrompt(ids, positions, 41, features);
+        var prompt = new EncodedPrompt(ids, positions, 41, MemoryMarshal.AsBytes<float>(features).ToArray());
         return new Group(
             prompt, [.. completionLengths.Select((length, i) => new Completion(firstSample + (uint)i, Tokens(length), new float[length], new float[length], true))], null);
 

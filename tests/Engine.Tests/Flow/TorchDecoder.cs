@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Learn;
 using LrIad.Engine.Model;
@@ -42,7 +43,7 @@ internal sealed class TorchDecoder : IDisposable
     {
         var inputs = prompt.Ids.Concat(tokens).ToArray();
         (int T, int H, int W)[] positions = [.. prompt.Positions, .. tokens.Select((_, i) => (prompt.NextPosition + i, prompt.NextPosition + i, prompt.NextPosition + i))];
-        var x = Embed(inputs, prompt.Features);
+        var x = Embed(inputs, MemoryMarshal.Cast<byte, float>(prompt.Features).ToArray());
         var (cos, sin) = Rotations(positions);
         var future = ones(inputs.Length, inputs.Length, dtype: ScalarType.Bool).triu(1);
         for (var i = 0; i < _text.Layers; i++)

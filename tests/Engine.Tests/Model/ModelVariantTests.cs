@@ -166,8 +166,8 @@ internal sealed class ModelVariantTests
         var features = arena.Allocate(ElementType.Float32, image.MergedTokens, model.Geometry.Text.Hidden);
         using var encoder = new VisionEncoder(model, _backend);
         encoder.Encode([image], features);
-        var values = new float[features.Length];
-        _backend.Download(features, values);
+        var values = new byte[features.Bytes.Length];
+        _backend.Download<byte>(features.Bytes, values);
 
         var ids = golden.ReadIntegers("input_ids").Select(id => (int)id).ToArray();
         var length = (int)golden.ReadIntegers("prompt_length")[0];
