@@ -67,6 +67,7 @@ internal static class CommandLine
             TrainCommand.Create(host),
             EvalCommand.Create(host),
             InspectCommand.Create(host),
+            StudyCommand.Create(host),
             BenchCommand.Create(host),
             ScoreCommand.Create(host),
             TokenizeCommand.Create(host),
