@@ -21,10 +21,10 @@ internal static class DataSynthCommand
         One("count", "N", "defects of each category, instead of --per-image", (c, v) => c with { Count = DataOptions.Positive(v) }),
         One("size", "MIN..MAX", "a patch's area as a share of the image's (cutpaste's rectangles: 0.02..0.15; nsa: 0.0036..0.16)", (c, v) => c with { Size = Size(v) }),
         One("on-object", "X", "share of a patch that must lie on the object (0.5)", (c, v) => c with { OnObject = v.Number }),
-        One("min-change", "N", "grey levels by which a patch must change the image in the mean (8)", (c, v) => c with { MinChange = v.Number }),
+        One("min-change", "N", "grey levels by which a patch must change the image in the mean (15)", (c, v) => c with { MinChange = v.Number }),
         One("scars", "X", "cutpaste: share of scars, thin turned strips, among the defects (0.5)", (c, v) => c with { Scars = v.Number }),
         One("jitter", "X", "cutpaste: largest change of brightness, contrast, saturation and hue (0.1)", (c, v) => c with { Jitter = v.Number }),
-        One("gradients", "NAME", "nsa: source (default), or mixed: the steeper one of source and image", (c, v) => c with { Gradients = v.OneOf("source", "mixed") }),
+        One("gradients", "NAME", "nsa: mixed (default), the steeper one of source and image, or source", (c, v) => c with { Gradients = v.OneOf("mixed", "source") }),
         One("seed", "N", "of all draws (0)", (c, v) => c with { Seed = v.Seed }),
     ];
 

@@ -12,6 +12,9 @@ internal sealed class DefectMaker(SynthConfig config)
     /// <summary>Patches that are tried before a defect is given up.</summary>
     public const int Attempts = 50;
 
+    // A shape is tried at several places before another one is drawn, or those easily placed, the small ones, would be left over.
+    private const int PlacesPerShape = 10;
+
     /// <summary>Sides an image must have: smaller ones leave no room for a patch.</summary>
     public const int LeastSide = 32;
 
@@ -27,24 +30,30 @@ internal sealed class DefectMaker(SynthConfig config)
     /// <param name="cancellation">Stops between attempts.</param>
     public (RgbImage Image, SynthPatch Patch)? Make(RgbImage target, RgbImage source, Foreground on, Foreground from, Draws draws, CancellationToken cancellation)
     {
-        for (var attempt = 0; attempt < Attempts; attempt++)
+        for (var tried = 0; tried < Attempts; tried += PlacesPerShape)
         {
-            cancellation.ThrowIfCancellationRequested();
-            if (Place(target, source, on, from, draws) is { } placed && Paste(target, source, placed, draws) is { } made)
+            var shape = Draw(target, source, draws);
+            for (var place = 0; place < PlacesPerShape; place++)
             {
-                return made;
+                cancellation.ThrowIfCancellationRequested();
+                if (Place(shape, target, source, on, from, draws) is { } placed && Paste(target, source, placed, draws) is { } made)
+                {
+                    return made;
+                }
             }
         }
 
         return null;
     }
 
-    private (Shape Shape, double[] To, double[] From, Region Region, double OnObject)? Place(RgbImage target, RgbImage source, Foreground on, Foreground from, Draws draws)
+    private Shape Draw(RgbImage target, RgbImage source, Draws draws) =>
+        config.Method == "nsa" ? Shape.Natural(draws, target.Width, target.Height, config.Size ?? NaturalSize, target.Width / (double)source.Width)
+        : draws.Chance(config.Scars) ? Shape.Scar(draws, target.Width, target.Height)
+        : Shape.Rectangle(draws, target.Width, target.Height, config.Size ?? CutPasteSize);
+
+    private (Shape Shape, double[] To, double[] From, Region Region, double OnObject)? Place(Shape shape, RgbImage target, RgbImage source, Foreground on, Foreground from, Draws draws)
     {
-        var (natural, size) = (config.Method == "nsa", config.Size);
-        var shape = natural ? Shape.Natural(draws, target.Width, target.Height, size ?? NaturalSize, target.Width / (double)source.Width)
-            : draws.Chance(config.Scars) ? Shape.Scar(draws, target.Width, target.Height)
-            : Shape.Rectangle(draws, target.Width, target.Height, size ?? CutPasteSize);
+        var natural = config.Method == "nsa";
         var start = natural ? from.Pick(draws) : (draws.Below(source.Width), draws.Below(source.Height));
         var there = Fit(on.Pick(draws), target, shape.Corners);
         var here = Fit(start, source, [.. shape.Corners.Select(corner => shape.ToSource(corner[0], corner[1]))]);

@@ -9,7 +9,7 @@ internal sealed record Shape(string Name, IReadOnlyList<double[]> Corners, doubl
 {
     private const int EllipseCorners = 32;
 
-    // CutPaste's scars are given for images of 256 × 256.
+    // What scars' sizes are given for, as CutPaste's are.
     private const double ScarImage = 256;
 
     /// <summary>CutPaste: a rectangle whose area is a share of the image's, its sides in a ratio up to 3.3.</summary>
@@ -20,11 +20,15 @@ internal sealed record Shape(string Name, IReadOnlyList<double[]> Corners, doubl
         return new Shape("rectangle", Box(Math.Max(2, Math.Round(Math.Sqrt(area * ratio))), Math.Max(2, Math.Round(Math.Sqrt(area / ratio)))), 0, 1);
     }
 
-    /// <summary>CutPaste: a strip 2 to 16 wide and 10 to 25 long in an image of 256, turned by any angle.</summary>
+    /// <summary>
+    /// CutPaste: a strip 15 to 60 long and 2 to 16 wide, at most half its length, in an image of 256, turned by any angle. (The paper's are 10 to 25 long and turned by
+    /// up to 45°: spots rather than scratches.)
+    /// </summary>
     public static Shape Scar(Draws draws, int width, int height)
     {
         var unit = Math.Min(width, height) / ScarImage;
-        var (thickness, length) = (Math.Max(2, unit * draws.Between(2, 16)), Math.Max(6, unit * draws.Between(10, 25)));
+        var length = Math.Max(6, unit * draws.Between(15, 60));
+        var thickness = Math.Max(2, Math.Min(unit * draws.Between(2, 16), length / 2));
         var angle = Math.Round(draws.Between(-90, 90), 1);
         return new Shape("scar", [.. Box(length, thickness).Select(corner => Turn(corner, angle))], angle, 1);
     }
@@ -37,7 +41,7 @@ internal sealed record Shape(string Name, IReadOnlyList<double[]> Corners, doubl
     /// <param name="relative">Target pixels for a source pixel if both images were shown equally large.</param>
     public static Shape Natural(Draws draws, int width, int height, SizeRange size, double relative)
     {
-        double Half() => Math.Clamp(0.03 + draws.Gamma2(0.05), Math.Sqrt(size.Least), Math.Sqrt(size.Most)) / 2;
+        double Half() => Math.Clamp(0.06 + draws.Gamma2(0.05), Math.Sqrt(size.Least), Math.Sqrt(size.Most)) / 2;
         var (a, b) = (Math.Max(2, Half() * width), Math.Max(2, Half() * height));
         var scale = Math.Round(draws.Between(0.7, 1.3) * relative, 3);
         var round = draws.Chance(0.5);

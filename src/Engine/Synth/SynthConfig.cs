@@ -32,7 +32,7 @@ public sealed record SynthConfig
     public double OnObject { get; init; } = 0.5;
 
     /// <summary>By how many grey levels a patch must change the image, as the mean of absolute differences over its pixels and colours.</summary>
-    public double MinChange { get; init; } = 8;
+    public double MinChange { get; init; } = 15;
 
     /// <summary>cutpaste: share of defects that are scars, thin turned strips, instead of rectangles.</summary>
     public double Scars { get; init; } = 0.5;
@@ -41,7 +41,7 @@ public sealed record SynthConfig
     public double Jitter { get; init; } = 0.1;
 
     /// <summary>nsa: gradients inside the patch: <c>source</c>, or <c>mixed</c>, the steeper one of source and image.</summary>
-    public string Gradients { get; init; } = "source";
+    public string Gradients { get; init; } = "mixed";
 
     /// <summary>Of all draws.</summary>
     public ulong Seed { get; init; }
