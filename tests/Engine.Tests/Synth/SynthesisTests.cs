@@ -16,7 +16,12 @@ internal sealed class SynthesisTests
     // JPEG images of objects.
     private static SynthConfig Config(string method) => new()
     {
-        Data = new DataSource(Parts), Method = method, Categories = ["cookie", "pcb"], PerImage = 0.3, Seed = 5, Out = Path.Combine(TestFiles.NewFolder(), "set"),
+        Data = new DataSource(Parts),
+        Method = method,
+        Categories = ["cookie", "pcb"],
+        PerImage = 0.3,
+        Seed = 5,
+        Out = Path.Combine(TestFiles.NewFolder(), "set"),
     };
 
     private static SynthRecord Run(SynthConfig config) => Synthesis.Run(config, null, CancellationToken.None);
