@@ -71,7 +71,7 @@ internal static class CommandLine
             BenchCommand.Create(host),
             ScoreCommand.Create(host),
             TokenizeCommand.Create(host),
-            new Command("data", "Looks at data folders.") { DataStatsCommand.Create(host) },
+            new Command("data", "Looks at data folders, and makes them.") { DataStatsCommand.Create(host), DataSynthCommand.Create(host) },
             DoctorCommand.Create(host),
         };
         root.Add(host.Quiet);
