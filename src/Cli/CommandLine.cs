@@ -68,6 +68,7 @@ internal static class CommandLine
             EvalCommand.Create(host),
             InspectCommand.Create(host),
             StudyCommand.Create(host),
+            CompareCommand.Create(host),
             BenchCommand.Create(host),
             ScoreCommand.Create(host),
             TokenizeCommand.Create(host),
