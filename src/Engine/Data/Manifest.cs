@@ -4,8 +4,8 @@ using System.Text.Json;
 namespace LrIad.Engine.Data;
 
 /// <summary>
-/// Lists of images: CSV with a header, or JSON lines. Fields: <c>image</c> (or <c>image_path</c>, <c>path</c>), <c>label</c>, <c>object</c> (or <c>category</c>), <c>split</c>.
-/// Other fields, masks among them, are not looked at.
+/// Lists of images: CSV with a header, or JSON lines. Fields: <c>image</c> (or <c>image_path</c>, <c>path</c>), <c>label</c>, <c>object</c> (or <c>category</c>), <c>split</c>,
+/// <c>defect_type</c>. Other fields, masks among them, are not looked at.
 /// </summary>
 internal static class Manifest
 {
@@ -42,7 +42,9 @@ internal static class Manifest
                 : null;
             if (problem is null)
             {
-                samples.Add(new Sample(path!, Field(row, ObjectFields) ?? Path.GetFileName(Path.GetDirectoryName(path))!, defect!.Value, Field(row, "split")?.ToLowerInvariant() ?? "all"));
+                samples.Add(new Sample(
+                    path!, Field(row, ObjectFields) ?? Path.GetFileName(Path.GetDirectoryName(path))!, defect!.Value, Field(row, "split")?.ToLowerInvariant() ?? "all",
+                    defect.Value ? Field(row, "defect_type") : null));
             }
             else
             {
