@@ -9,6 +9,9 @@ namespace LrIad.Engine.Text;
 /// </summary>
 public sealed partial class DefectName
 {
+    // Before what is made with them.
+    private static readonly string[] Endings = ["ations", "ation", "ated", "ions", "ings", "ion", "ing", "ies", "es", "ed", "s", "e", "y"];
+
     private static readonly string[][] KnownKinds = Stems(
         "crack fracture fissure", "scratch scrape scuff abrasion", "hole puncture perforation", "chip nick", "stain spot smudge smear", "contamination dirt residue",
         "discoloration discolouration color colour", "cut slit incision", "broken break breakage", "bent bend deformed warped", "missing absent", "dent indentation", "imprint print");
@@ -18,8 +21,6 @@ public sealed partial class DefectName
 
     private static readonly HashSet<string> SayNothing =
         [.. "defect defective fault faulty anomaly damage bad combined other misc mixed small large big thin thick kind type and the with part".Split(' ').Select(Stem)];
-
-    private static readonly string[] Endings = ["ations", "ation", "ated", "ions", "ings", "ion", "ing", "ies", "es", "ed", "s", "e", "y"];
 
     /// <param name="name">The name, words parted by anything that is no letter.</param>
     /// <param name="objectName">The kind of object, whose own words say nothing of its defects.</param>

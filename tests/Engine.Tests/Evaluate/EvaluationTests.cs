@@ -11,6 +11,7 @@ namespace LrIad.Engine.Tests.Evaluate;
 internal sealed class EvaluationTests
 {
     private readonly string _data = TestFiles.NewFolder();
+    private const string Fields = "image_path object gt_label pred_label pred_score explanation completion valid";
     private string _output = "";
     private EvalResult _result = null!;
 
@@ -51,7 +52,10 @@ internal sealed class EvaluationTests
         string[] figures = ["n", "tp", "tn", "fp", "fn", "invalid", "accuracy", "f1_macro", "balanced_accuracy", "recall", "specificity", "precision", "auroc", "average_precision"];
         Assert.Multiple(() =>
         {
-            Assert.That(metrics.Select(field => field.Key), Is.SupersetOf(new[] { "pooled", "classes", "baselines", "skipped", "settings" }));
+            Assert.That(metrics.Select(field => field.Key), Is.SupersetOf(new[]
+            {
+                "pooled", "balanced_accuracy_interval", "intervals", "classes", "baselines", "invalid_kinds", "contradictions", "named_defects", "thresholded", "training_overlap", "skipped", "settings",
+            }));
             Assert.That(metrics["pooled"]!.AsObject().Select(field => field.Key), Is.EqualTo(figures));
             Assert.That(metrics["baselines"]!["always_normal"]!.AsObject().Select(field => field.Key), Is.EqualTo(figures));
             Assert.That(metrics["skipped"]![0]!.AsObject().Select(field => field.Key), Is.EqualTo(new[] { "image_path", "reason" }));
@@ -63,7 +67,10 @@ internal sealed class EvaluationTests
     {
         var lines = File.ReadLines(Path.Combine(_output, "predictions.jsonl")).Select(line => JsonNode.Parse(line)!.AsObject()).ToArray();
         Assert.That(lines, Has.Length.EqualTo(6));
-        Assert.That(lines.Select(line => string.Join(' ', line.Select(field => field.Key))), Is.All.EqualTo("image_path object gt_label pred_label pred_score explanation completion valid"));
+        Assert.That(lines.Select(line => string.Join(' ', line.Select(field => field.Key))), Is.EqualTo(new[]
+        {
+            Fields + " defect_type", Fields + " defect_type", Fields, Fields, Fields, Fields,
+        }));
         Assert.That(lines.Select(line => (int)line["gt_label"]!), Is.EqualTo(new[] { 1, 1, 0, 0, 0, 0 }));
     }
 
