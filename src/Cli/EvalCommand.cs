@@ -135,7 +135,7 @@ internal static class EvalCommand
     private static string Row(string name, Figures f) => Row(
         name, f.N.ToString(CultureInfo.InvariantCulture), Show(f.BalancedAccuracy), Show(f.Recall), Show(f.Specificity), Show(f.Accuracy), Show(f.F1Macro), Show(f.Auroc), Show(f.AveragePrecision), f.Invalid.ToString(CultureInfo.InvariantCulture));
 
-    private static string Row(string name, params string[] cells) => $"  {name,-20}{string.Concat(cells.Select(cell => cell.PadLeft(12)))}";
+    private static string Row(string name, params string[] cells) => $"  {name,-20}{string.Concat(cells.Select(cell => cell.PadLeft(12)))}".TrimEnd();
 
     private static string Show(double? value) => value?.ToString("F3", CultureInfo.InvariantCulture) ?? "–";
 }
