@@ -27,11 +27,13 @@ internal static class DataStatsCommand
         One("data", "DIR", "data folder or manifest", (o, v) => o with { Data = o.Data with { Path = v.Text } }),
         One("layout", "NAME", DataOptions.LayoutHelp, (o, v) => o with { Data = o.Data with { Layout = DataOptions.Layout(v) } }),
         One("split", "NAME", DataOptions.SplitHelp, (o, v) => o with { Data = o.Data with { Split = DataOptions.Split(v) } }),
+        Many("categories", "NAMES", DataOptions.CategoriesHelp, (o, v) => o with { Data = o.Data with { Categories = DataOptions.Categories(v) } }),
+        Many("without-categories", "NAMES", DataOptions.WithoutCategoriesHelp, (o, v) => o with { Data = o.Data with { WithoutCategories = DataOptions.Categories(v) } }),
         Flag("json", "answer in JSON", (o, v) => o with { Json = v.Flag }),
     ];
 
     public static Command Create(Host host) =>
-        Verb.Create(host, "stats", "Counts images per class and category, and tells what cannot be used.", new DataStatsOptions(), Settings, Run);
+        Verb.Create(host, "stats", "Counts images per class, category and split, as the paper's Table I, and tells what cannot be used.", new DataStatsOptions(), Settings, Run);
 
     private static int Run(DataStatsOptions options, Session session)
     {
@@ -45,13 +47,15 @@ internal static class DataStatsCommand
         }
 
         session.Screen.Result($"{options.Data.Path}, read as layout {data.Layout}");
-        session.Screen.Result(Row("category", "defect", "normal", "defects"));
-        foreach (var (name, (defect, normal)) in stats.Categories)
+        session.Screen.Result($"{"",-24}{"defect",10}{"normal",10}{"ratio",10}");
+        foreach (var (name, counts) in stats.Categories.Append(new("all", stats.All)))
         {
-            session.Screen.Result(Row(name, defect, normal));
+            foreach (var row in Rows(name, counts))
+            {
+                session.Screen.Result(row);
+            }
         }
 
-        session.Screen.Result(Row("all", stats.Defect, stats.Normal));
         foreach (var problem in data.Problems)
         {
             session.Screen.Result($"not used: {problem.ImagePath}: {problem.Reason}");
@@ -60,19 +64,40 @@ internal static class DataStatsCommand
         return 0;
     }
 
+    // Splits have rows where there is more than one.
+    private static IEnumerable<string> Rows(string name, DataCounts counts)
+    {
+        yield return Row(name, counts.Counts);
+        foreach (var (split, of) in counts.Splits.Where(_ => counts.Splits.Count > 1))
+        {
+            yield return Row("  " + split, of);
+        }
+
+        if (counts.DefectTypes.Count > 0)
+        {
+            yield return $"  {string.Join(", ", counts.DefectTypes.Select(type => $"{type.Key} {type.Value.ToString("N0", CultureInfo.InvariantCulture)}"))}";
+        }
+    }
+
     private static object ToJson(DataSet data, DataStats stats) => new
     {
         data.Layout,
-        stats.Defect,
-        stats.Normal,
-        stats.DefectShare,
-        Categories = stats.Categories.ToDictionary(category => category.Key, category => new { category.Value.Defect, category.Value.Normal }),
+        stats.All.Counts.Defect,
+        stats.All.Counts.Normal,
+        stats.All.Counts.DefectShare,
+        stats.All.Splits,
+        stats.All.DefectTypes,
+        Categories = stats.Categories.ToDictionary(category => category.Key, category => new
+        {
+            category.Value.Counts.Defect,
+            category.Value.Counts.Normal,
+            category.Value.Counts.DefectShare,
+            category.Value.Splits,
+            category.Value.DefectTypes,
+        }),
         data.Problems,
     };
 
-    private static string Row(string name, int defect, int normal) => Row(
-        name, defect.ToString("N0", CultureInfo.InvariantCulture), normal.ToString("N0", CultureInfo.InvariantCulture),
-        defect + normal == 0 ? "–" : (100.0 * defect / (defect + normal)).ToString("F1", CultureInfo.InvariantCulture) + "%");
-
-    private static string Row(string name, string defect, string normal, string share) => $"{name,-24}{defect,10}{normal,10}{share,10}";
+    private static string Row(string name, ClassCounts counts) => string.Create(
+        CultureInfo.InvariantCulture, $"{name,-24}{counts.Defect,10:N0}{counts.Normal,10:N0}{(counts.DefectShare is { } share ? string.Create(CultureInfo.InvariantCulture, $"{100 * share:F1}%") : "–"),10}");
 }

@@ -7,7 +7,7 @@ namespace LrIad.Cli;
 /// <summary>An evaluation as it goes.</summary>
 internal sealed class EvalView(TimeProvider time) : View<EvalProgress>
 {
-    private readonly Pace _pace = new(time);
+    private Pace _pace = new(time);
     private int _done, _total, _shownTenth = -1;
     private string _words = "";
 
@@ -16,6 +16,12 @@ internal sealed class EvalView(TimeProvider time) : View<EvalProgress>
         if (report.Note is not null)
         {
             return report.Note;
+        }
+
+        if (report.Done < _done)
+        {
+            // The images of the test, after those the threshold is chosen on.
+            _pace = new Pace(time);
         }
 
         (_done, _total) = (report.Done, report.Total);

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using LrIad.Engine;
 using LrIad.Engine.Data;
 using LrIad.Engine.Model;
@@ -26,6 +27,8 @@ internal sealed record InspectOptions
 
     public InspectionOptions Inspection { get; init; } = new() { Sequences = 8 };
 
+    public double? Threshold { get; init; }
+
     public bool Json { get; init; }
 
     public string Device { get; init; } = "auto";
@@ -43,6 +46,7 @@ internal static class InspectCommand
         One("adapter", "DIR", "adapter folder; left out: the base model", (o, v) => o with { Adapter = v.Text }),
         One("object", "NAME", "what the images show: metal_nut, say", (o, v) => o with { Object = v.Text }),
         Many("reference", "IMAGE", "images of faultless parts to compare with, shown to the model first", (o, v) => o with { References = v.Texts }),
+        One("threshold", "VALUE", "the verdict is that of the score, defect where it reaches this: the threshold that eval --threshold chose", (o, v) => o with { Threshold = v.Number }),
         Flag("json", "a JSON object a line", (o, v) => o with { Json = v.Flag }),
         One("votes", "K", "the score is the share of K sampled answers (0: the probe)", Inspection((i, v) => i with { Votes = v.Count })),
         One("max-pixels", "N", "images are scaled down to this many pixels (the adapter's own, else 401408)", Inspection((i, v) => i with { MaxPixels = DataOptions.MaxPixels(v) })),
@@ -80,7 +84,7 @@ internal static class InspectCommand
             var verdicts = inspector.Inspect(questions, (uint)(number * options.Inspection.Sequences), session.Cancellation);
             foreach (var ((file, _), verdict) in readable.Zip(verdicts))
             {
-                session.Screen.Result(options.Json ? ToJson(file, options.Object, verdict) : ToText(file, verdict));
+                session.Screen.Result(options.Json ? ToJson(file, options, verdict) : ToText(file, options.Threshold, verdict));
             }
         }
 
@@ -106,22 +110,35 @@ internal static class InspectCommand
         return readable;
     }
 
-    private static string ToJson(string file, string objectName, Verdict verdict) => JsonSerializer.Serialize(
-        new
-        {
-            image_path = file,
-            @object = objectName,
-            pred_label = verdict.Answer.Kind switch { AnswerKind.Defect => 1, AnswerKind.Normal => 0, _ => (int?)null },
-            pred_score = verdict.Score,
-            explanation = verdict.Answer.Reasoning,
-            completion = verdict.Completion,
-            valid = verdict.Answer.IsValid,
-        },
-        Line);
-
-    private static string ToText(string file, Verdict verdict)
+    private static string ToJson(string file, InspectOptions options, Verdict verdict)
     {
-        var said = verdict.Answer.IsValid ? verdict.Answer.Kind.ToString().ToLowerInvariant() : $"no valid answer ({verdict.Answer.Reason})";
-        return string.Create(CultureInfo.InvariantCulture, $"{file}: {said}, score {verdict.Score:F3}\n  {verdict.Answer.Reasoning.ReplaceLineEndings("\n  ")}");
+        var answer = verdict.Answer.Kind switch { AnswerKind.Defect => 1, AnswerKind.Normal => 0, _ => (int?)null };
+        var line = new JsonObject
+        {
+            ["image_path"] = file,
+            ["object"] = options.Object,
+            ["pred_label"] = options.Threshold is { } value ? IsDefect(verdict, value) ? 1 : 0 : answer,
+            ["pred_score"] = verdict.Score,
+            ["explanation"] = verdict.Answer.Reasoning,
+            ["completion"] = verdict.Completion,
+            ["valid"] = verdict.Answer.IsValid,
+        };
+        if (options.Threshold is not null)
+        {
+            line["threshold"] = options.Threshold;
+            line["answer_label"] = answer;
+        }
+
+        return line.ToJsonString(Line);
     }
+
+    private static string ToText(string file, double? threshold, Verdict verdict)
+    {
+        var answer = verdict.Answer.IsValid ? verdict.Answer.Kind.ToString().ToLowerInvariant() : $"no valid answer ({verdict.Answer.Reason})";
+        var said = threshold is not { } value ? string.Create(CultureInfo.InvariantCulture, $"{answer}, score {verdict.Score:F3}")
+            : string.Create(CultureInfo.InvariantCulture, $"{(IsDefect(verdict, value) ? "defect" : "normal")} by its score, {verdict.Score:F3} (threshold {value:G6}); the model's own answer: {answer}");
+        return $"{file}: {said}\n  {verdict.Answer.Reasoning.ReplaceLineEndings("\n  ")}";
+    }
+
+    private static bool IsDefect(Verdict verdict, double threshold) => verdict.Score >= threshold;
 }

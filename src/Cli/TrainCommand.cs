@@ -46,6 +46,11 @@ internal static class TrainCommand
         if (summary.Before is { } before && summary.After is { } after)
         {
             yield return $"evaluated on {config.EvalData!.Path}, {after.Pooled.N} images, greedy answers:";
+            if (after.TrainingOverlap is { Images: > 0 } overlap)
+            {
+                yield return $"  {overlap.Images} of them are training images (--allow-overlap): the figures do not say what it does on images it has never seen";
+            }
+
             yield return $"  before: {before.Headline}";
             yield return $"  after:  {after.Headline}";
             yield return $"  change in balanced accuracy: {Change(before, after)}";

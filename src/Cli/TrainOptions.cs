@@ -14,9 +14,17 @@ internal sealed record TrainOptions
 
     public string Split { get; init; } = "all";
 
+    public IReadOnlyList<string>? Categories { get; init; }
+
+    public IReadOnlyList<string>? WithoutCategories { get; init; }
+
     public string? EvalData { get; init; }
 
     public string EvalSplit { get; init; } = "all";
+
+    public IReadOnlyList<string>? EvalCategories { get; init; }
+
+    public IReadOnlyList<string>? EvalWithoutCategories { get; init; }
 
     public string Device { get; init; } = "auto";
 
@@ -29,8 +37,8 @@ internal sealed record TrainOptions
     {
         Model = DataOptions.Require(Config.Model, "--model DIR (or --sample)"),
         Out = DataOptions.Require(Config.Out, "--out DIR"),
-        Data = [.. Data.Select(path => new DataSource(path, Layout, Split))],
-        EvalData = EvalData is null ? null : new DataSource(EvalData, Split: EvalSplit),
+        Data = [.. Data.Select(path => new DataSource(path, Layout, Split, Categories, WithoutCategories))],
+        EvalData = EvalData is null ? null : new DataSource(EvalData, "auto", EvalSplit, EvalCategories, EvalWithoutCategories),
     };
 
     /// <summary>What can be set. Where two contradict each other, the later one here holds.</summary>
@@ -42,6 +50,8 @@ internal sealed record TrainOptions
         Many("data", "DIR", "training data: folders or manifests", (o, v) => o with { Data = v.Texts }),
         One("layout", "NAME", DataOptions.LayoutHelp, (o, v) => o with { Layout = DataOptions.Layout(v) }),
         One("split", "NAME", DataOptions.SplitHelp, (o, v) => o with { Split = DataOptions.Split(v) }),
+        Many("categories", "NAMES", DataOptions.CategoriesHelp, (o, v) => o with { Categories = DataOptions.Categories(v) }),
+        Many("without-categories", "NAMES", DataOptions.WithoutCategoriesHelp, (o, v) => o with { WithoutCategories = DataOptions.Categories(v) }),
         One("out", "DIR", "output folder", Whole((c, v) => c with { Out = v.Text })),
         One("epochs", "X", "passes over the training data (1)", Whole((c, v) => c with { Epochs = v.Number, Steps = 0 })),
         One("steps", "N", "optimizer steps, instead of --epochs", Whole((c, v) => c with { Steps = v.Count })),
@@ -81,6 +91,9 @@ internal sealed record TrainOptions
         Flag("save-only-model", "checkpoints hold the adapter alone: nothing to resume from", Whole((c, v) => c with { SaveOnlyModel = v.Flag })),
         One("eval-data", "DIR", "evaluate on this before and after", (o, v) => o with { EvalData = v.Text }),
         One("eval-split", "NAME", "which part of it: all (default), train or test", (o, v) => o with { EvalSplit = DataOptions.Split(v) }),
+        Many("eval-categories", "NAMES", DataOptions.CategoriesHelp, (o, v) => o with { EvalCategories = DataOptions.Categories(v) }),
+        Many("eval-without-categories", "NAMES", DataOptions.WithoutCategoriesHelp, (o, v) => o with { EvalWithoutCategories = DataOptions.Categories(v) }),
+        Flag("allow-overlap", "evaluation images may be training images", Whole((c, v) => c with { AllowOverlap = v.Flag })),
         One("eval-steps", "N", "and every so many steps (0: not)", Whole((c, v) => c with { EvalSteps = v.Count })),
         Flag("resume", "go on from the newest whole checkpoint in --out", (o, v) => o with { Resume = v.Flag }),
         One("profile", "FILE", "where the second step's time goes, phases and kernels, as a Chrome trace", (o, v) => o with { Profile = Files.Writable(v) }),

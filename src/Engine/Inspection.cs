@@ -91,26 +91,40 @@ public sealed class Inspector : IDisposable
     public IReadOnlyList<Verdict> Inspect(IReadOnlyList<Question> questions, uint firstSample, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(questions);
-        var prompts = questions.Select(question => Prompts.Build(question.Object, question.Images)).ToArray();
+        var prompts = Build(questions);
         var greedy = new SamplingOptions { Temperature = 0, MaxCompletionLength = _options.MaxCompletionLength };
         var groups = _generator.Run([.. prompts.Select(prompt => new GroupRequest(prompt, 1, 0))], greedy, _options.Seed, _adapter?.Layers, probe: true, cancellation);
         var votes = Vote(prompts, firstSample, cancellation);
         return [.. groups.Select((group, i) => ToVerdict(group, votes?[i]))];
     }
 
-    /// <summary>The probe of the model without its adapter, for each question: what a trained one is compared with.</summary>
-    internal IReadOnlyList<double> ProbeUntrained(IReadOnlyList<Question> questions, CancellationToken cancellation)
+    /// <summary>The scores alone, those of <see cref="Inspect"/>: without a greedy completion, which takes most of the time.</summary>
+    /// <inheritdoc cref="Inspect"/>
+    public IReadOnlyList<double> Score(IReadOnlyList<Question> questions, uint firstSample, CancellationToken cancellation)
     {
-        var requests = questions.Select(question => new GroupRequest(Prompts.Build(question.Object, question.Images), 1, 0)).ToArray();
-        var groups = _generator.Run(requests, new SamplingOptions { Temperature = 0, MaxCompletionLength = 1 }, _options.Seed, adapter: null, probe: true, cancellation);
-        return [.. groups.Select(group => (double)group.Probe!.Value)];
+        ArgumentNullException.ThrowIfNull(questions);
+        var prompts = Build(questions);
+        var probes = Probe(prompts, _adapter, cancellation);
+        var votes = Vote(prompts, firstSample, cancellation);
+        return [.. probes.Select((probe, i) => ToScore(probe, votes?[i]))];
     }
+
+    /// <summary>The probe of the model without its adapter, for each question: what a trained one is compared with.</summary>
+    internal IReadOnlyList<double> ProbeUntrained(IReadOnlyList<Question> questions, CancellationToken cancellation) => Probe(Build(questions), adapter: null, cancellation);
 
     /// <inheritdoc/>
     public void Dispose()
     {
         Prompts.Dispose();
         _generator.Dispose();
+    }
+
+    private EncodedPrompt[] Build(IReadOnlyList<Question> questions) => [.. questions.Select(question => Prompts.Build(question.Object, question.Images))];
+
+    private double[] Probe(EncodedPrompt[] prompts, AdapterWeights? adapter, CancellationToken cancellation)
+    {
+        var groups = _generator.Run([.. prompts.Select(prompt => new GroupRequest(prompt, 1, 0))], new SamplingOptions { Temperature = 0, MaxCompletionLength = 1 }, _options.Seed, adapter?.Layers, probe: true, cancellation);
+        return [.. groups.Select(group => (double)group.Probe!.Value)];
     }
 
     private double[]? Vote(EncodedPrompt[] prompts, uint firstSample, CancellationToken cancellation)
@@ -130,11 +144,11 @@ public sealed class Inspector : IDisposable
     {
         var (answer, text) = Parse(group.Completions[0]);
         double probe = group.Probe!.Value;
-
-        // A tie between shares is broken by the probe: squeezed into less than half a vote, it never outweighs one.
-        var score = votes is { } share ? share + (0.5 / (_options.Votes + 1) * Math.Tanh(probe / 8)) : probe;
-        return new Verdict(answer, text, score, probe, group.Completions[0].Tokens.Length);
+        return new Verdict(answer, text, ToScore(probe, votes), probe, group.Completions[0].Tokens.Length);
     }
+
+    // A tie between shares is broken by the probe: squeezed into less than half a vote, it never outweighs one.
+    private double ToScore(double probe, double? votes) => votes is { } share ? share + (0.5 / (_options.Votes + 1) * Math.Tanh(probe / 8)) : probe;
 
     private (Answer Answer, string Text) Parse(Completion completion)
     {

@@ -21,7 +21,7 @@ public static class Training
         TrainConfig config, Backend backend, LearnerFactory learners, bool resume, string? profile, IProgress<TrainingProgress>? progress, CancellationToken cancellation)
     {
         var timeline = profile is null ? null : new Timeline(backend, profile);
-        using var run = TrainingRun.Open(config, backend, learners, resume, progress);
+        using var run = TrainingRun.Open(config, backend, learners, resume, progress, cancellation);
         try
         {
             for (var step = 1; !run.Finished; step++)

@@ -45,6 +45,45 @@ internal sealed class VerbTests
     public void DataStatsAsATable() => Assert.That(Cli.Run("data", "stats", "--data", Project.Sample("parts-visa")).Output, Does.Match(@"cookie\s+12\s+40\s+23\.1%"));
 
     [Test]
+    public void DataStatsBySplitWithNamedDefects() => Assert.That(
+        Cli.Run("data", "stats", "--data", Project.Sample("parts-mvtec"), "--categories", "gear,tile", "--without-categories", "tile").Output,
+        Does.Match(@"gear\s+12\s+36\s+25\.0%\n\s+train\s+0\s+24\s+0\.0%\n\s+test\s+12\s+12\s+50\.0%\n\s+chip 2, crack 2,").And.Not.Contains("tile"));
+
+    [Test]
+    public void EvalWithReferenceAndThreshold()
+    {
+        var output = Scratch.NewPath();
+        var outcome = Cli.Run(
+            "eval", "--model", Model, "--data", Project.Sample("parts-mvtec"), "--split", "test", "--categories", "washer", "--reference", "auto", "--out", output,
+            "--threshold", "recall=0.9", "--threshold-data", Project.Sample("parts-visa"), "--threshold-split", "test", "--max-completion-length", "64");
+        Assert.That(outcome.ExitCode, Is.Zero, outcome.Error);
+        var metrics = JsonNode.Parse(File.ReadAllText(Path.Combine(output, "metrics.json")))!;
+        Assert.Multiple(() =>
+        {
+            Assert.That(outcome.Output, Does.Contain("score by threshold").And.Contain("by recall=0.9 on 110 images").And.Contain("right kind"));
+            Assert.That(outcome.Error, Does.Contain("scoring 110 images to choose the threshold on"));
+            Assert.That((double)metrics["thresholded"]!["chosen_on"]!["figures"]!["recall"]!, Is.GreaterThanOrEqualTo(0.9));
+            Assert.That((string)metrics["settings"]!["references"]!["washer"]!, Does.Contain("train"));
+            Assert.That(metrics["training_overlap"], Is.Null);
+        });
+    }
+
+    [Test]
+    public void InspectWithAThresholdSaysWhoseVerdictItIs()
+    {
+        string[] arguments = ["inspect", Image, "--model", Model, "--object", "capsule", "--threshold"];
+        var (low, high) = (Cli.Run([.. arguments, "-100"]), Cli.Run([.. arguments, "100"]));
+        var json = JsonNode.Parse(Cli.Run([.. arguments, "-100", "--json"]).Output)!;
+        Assert.Multiple(() =>
+        {
+            Assert.That(low.Output, Does.Contain("defect by its score").And.Contain("threshold -100").And.Contain("own answer"));
+            Assert.That(high.Output, Does.Contain("normal by its score"));
+            Assert.That(((int)json["pred_label"]!, (double)json["threshold"]!), Is.EqualTo((1, -100.0)));
+            Assert.That(json.AsObject().ContainsKey("answer_label"));
+        });
+    }
+
+    [Test]
     public void DoctorSaysWhatRuns()
     {
         var outcome = Cli.Run("doctor");
@@ -110,5 +149,8 @@ internal sealed class VerbTests
             Assert.That(inspected.ExitCode, Is.Zero, inspected.Error);
             Assert.That(inspected.Error, Is.Empty);
         });
+
+        var evaluated = Cli.Run("eval", "--model", Model, "--adapter", adapter, "--data", data, "--out", Scratch.NewPath(), "--max-completion-length", "8");
+        Assert.That(evaluated.Output, Does.Contain("8 of the images were trained on"), evaluated.Error);
     }
 }

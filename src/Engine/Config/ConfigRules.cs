@@ -51,7 +51,7 @@ public static class ConfigRules
             throw new InputException($"{file} cannot be read: {e.Message}", e);
         }
 
-        TrainConfig Comparable(TrainConfig c) => c with { Out = "", Model = "", Data = [], EvalData = null, EvalSteps = 0, Steps = 0, Epochs = 1, SaveSteps = 0, SaveOnlyModel = false, Strict = false };
+        TrainConfig Comparable(TrainConfig c) => c with { Out = "", Model = "", Data = [], EvalData = null, AllowOverlap = false, EvalSteps = 0, Steps = 0, Epochs = 1, SaveSteps = 0, SaveOnlyModel = false, Strict = false };
         var (before, now) = (JsonSerializer.SerializeToNode(Comparable(saved), Json)!.AsObject(), JsonSerializer.SerializeToNode(Comparable(config), Json)!.AsObject());
         var changed = now.Where(field => field.Value?.ToJsonString() != before[field.Key]?.ToJsonString()).Select(field => field.Key).ToArray();
         Require(changed.Length == 0, $"the run in {checkpoint} was started with another {string.Join(", ", changed)}; give the same options to go on with it");

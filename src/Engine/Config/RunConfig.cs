@@ -93,7 +93,9 @@ public sealed record OptimizerOptions
 /// <param name="Path">Folder or manifest file.</param>
 /// <param name="Layout"><c>auto</c>, <c>mvtec</c>, <c>visa</c>, <c>folder</c> or <c>manifest</c>.</param>
 /// <param name="Split"><c>all</c>, <c>train</c> or <c>test</c>.</param>
-public sealed record DataSource(string Path, string Layout = "auto", string Split = "all");
+/// <param name="Categories">These categories alone; null: all of them.</param>
+/// <param name="WithoutCategories">Categories left out; null: none.</param>
+public sealed record DataSource(string Path, string Layout = "auto", string Split = "all", IReadOnlyList<string>? Categories = null, IReadOnlyList<string>? WithoutCategories = null);
 
 /// <summary>A training run, resolved once and saved beside its results.</summary>
 public sealed record TrainConfig
@@ -106,6 +108,9 @@ public sealed record TrainConfig
 
     /// <summary>Evaluation data during the run, if any.</summary>
     public DataSource? EvalData { get; init; }
+
+    /// <summary>Evaluation images may be training images too; left at false they may not.</summary>
+    public bool AllowOverlap { get; init; }
 
     /// <summary>With <see cref="EvalData"/>: evaluate every so many steps, and before the first and after the last (0: those two alone).</summary>
     public int EvalSteps { get; init; }
@@ -205,6 +210,15 @@ public sealed record EvalConfig
     /// <summary>Sampled completions an image for the score (0: the probe is the score).</summary>
     public int Votes { get; init; }
 
+    /// <summary>A faultless part shown first: <c>auto</c> for a normal image of each category, or an image file; null: none.</summary>
+    public string? Reference { get; init; }
+
+    /// <summary>Images that a threshold of the score is chosen on; null: none is chosen.</summary>
+    public DataSource? ThresholdData { get; init; }
+
+    /// <summary>With <see cref="ThresholdData"/>, how it is chosen: <c>f1</c>, <c>balanced</c>, or <c>recall=0.95</c> for a recall.</summary>
+    public string? Threshold { get; init; }
+
     /// <summary>Images are scaled down to this many pixels; null: what the adapter was trained with, else 401,408.</summary>
     public int? MaxPixels { get; init; }
 
@@ -220,6 +234,6 @@ public sealed record EvalConfig
     /// <summary>Images decoded side by side.</summary>
     public int BatchSize { get; init; } = 32;
 
-    /// <summary>For <see cref="Votes"/>.</summary>
+    /// <summary>Of the votes, the references and the intervals.</summary>
     public ulong Seed { get; init; }
 }

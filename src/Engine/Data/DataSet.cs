@@ -7,7 +7,8 @@ namespace LrIad.Engine.Data;
 /// <param name="Object">The kind of object: the category's name.</param>
 /// <param name="Defect">The label.</param>
 /// <param name="Split"><c>train</c>, <c>test</c> or <c>all</c> where the layout does not say.</param>
-public sealed record Sample(string ImagePath, string Object, bool Defect, string Split);
+/// <param name="DefectType">What the data set calls the defect (<c>scratch</c>, <c>metal_contamination</c>); null for normal images and where it has no name.</param>
+public sealed record Sample(string ImagePath, string Object, bool Defect, string Split, string? DefectType = null);
 
 /// <summary>An image that could not be used, and why.</summary>
 /// <param name="ImagePath">Its file.</param>
@@ -19,22 +20,3 @@ public sealed record Skipped([property: JsonPropertyName("image_path")] string I
 /// <param name="Samples">The labelled images.</param>
 /// <param name="Problems">Entries that could not be used.</param>
 public sealed record DataSet(string Layout, IReadOnlyList<Sample> Samples, IReadOnlyList<Skipped> Problems);
-
-/// <summary>The paper's Table I for a data set: how many of what.</summary>
-/// <param name="Defect">Defect images.</param>
-/// <param name="Normal">Normal images.</param>
-/// <param name="Categories">The same for each category.</param>
-public sealed record DataStats(int Defect, int Normal, IReadOnlyDictionary<string, (int Defect, int Normal)> Categories)
-{
-    /// <summary>Share of defects; null for an empty set.</summary>
-    public double? DefectShare => Defect + Normal == 0 ? null : (double)Defect / (Defect + Normal);
-
-    /// <summary>Counts a data set.</summary>
-    public static DataStats Of(IReadOnlyList<Sample> samples)
-    {
-        ArgumentNullException.ThrowIfNull(samples);
-        var categories = samples.GroupBy(sample => sample.Object).OrderBy(group => group.Key, StringComparer.Ordinal)
-            .ToDictionary(group => group.Key, group => (group.Count(sample => sample.Defect), group.Count(sample => !sample.Defect)));
-        return new DataStats(samples.Count(sample => sample.Defect), samples.Count(sample => !sample.Defect), categories);
-    }
-}

@@ -16,9 +16,22 @@ public static class ImageFolder
 
     /// <summary>Reads a folder or manifest.</summary>
     /// <exception cref="InputException">It is missing, in none of the layouts, or holds no image.</exception>
-    public static DataSet Read(DataSource source)
+    public static DataSet Read(DataSource source) => Read([source]);
+
+    /// <summary>Reads folders and manifests into one data set, of the first one's layout; a category may be in one of them alone.</summary>
+    /// <exception cref="InputException">One is missing, in none of the layouts, or holds no image; or none has a category that is asked for.</exception>
+    public static DataSet Read(IReadOnlyList<DataSource> sources)
     {
-        ArgumentNullException.ThrowIfNull(source);
+        ArgumentNullException.ThrowIfNull(sources);
+        var sets = sources.Select(ReadSource).ToArray();
+        string[] names = [.. sets.SelectMany(set => set.Samples).Select(sample => sample.Object).Distinct().Order(StringComparer.Ordinal)];
+        Sample[] samples = [.. sources.Zip(sets).SelectMany(pair => OfCategories(pair.Second.Samples, pair.First, names))];
+        return samples.Length > 0 ? new DataSet(sets[0].Layout, samples, [.. sets.SelectMany(set => set.Problems)])
+            : throw new InputException($"Of the categories of {string.Join(", ", sources.Select(source => source.Path))} none is left.");
+    }
+
+    private static DataSet ReadSource(DataSource source)
+    {
         try
         {
             return ReadLayout(source);
@@ -74,6 +87,14 @@ public static class ImageFolder
         var selected = samples.FindAll(sample => sample.Split == source.Split);
         return selected.Count > 0 ? selected : throw new InputException(
             $"{source.Path} has no images of split '{source.Split}', only of {string.Join(" and ", samples.Select(sample => $"'{sample.Split}'").Distinct().Order(StringComparer.Ordinal))}; use --split all.");
+    }
+
+    private static IEnumerable<Sample> OfCategories(IReadOnlyList<Sample> samples, DataSource source, string[] names)
+    {
+        var unknown = (source.Categories ?? []).Concat(source.WithoutCategories ?? []).FirstOrDefault(name => !names.Contains(name, StringComparer.Ordinal));
+        return unknown is null
+            ? samples.Where(sample => source.Categories?.Contains(sample.Object, StringComparer.Ordinal) != false && source.WithoutCategories?.Contains(sample.Object, StringComparer.Ordinal) != true)
+            : throw new InputException($"{source.Path} has no category '{unknown}', only {string.Join(", ", names)}.");
     }
 
     private static void CheckExists(string path, string layout)
@@ -137,6 +158,13 @@ public static class ImageFolder
 
     private static string NameOf(string folder) => Path.GetFileName(Path.GetFullPath(folder).TrimEnd(Path.DirectorySeparatorChar));
 
+    // A folder whose name is no label is named after its defect.
+    private static IEnumerable<Sample> OfKind(string folder, string category, string split)
+    {
+        var name = Path.GetFileName(folder);
+        return Images(folder).Select(file => new Sample(file, NameOf(category), Label(name) ?? true, split, Label(name) is null ? name : null));
+    }
+
     // category/train/good, category/test/good and category/test/<kind of defect>.
     private static (List<Sample> Samples, List<Skipped> Problems) ReadMvtec(string path)
     {
@@ -148,7 +176,7 @@ public static class ImageFolder
                 var folder = Path.Combine(category, split);
                 foreach (var kind in Directory.Exists(folder) ? Folders(folder) : [])
                 {
-                    samples.AddRange(Images(kind).Select(file => new Sample(file, NameOf(category), Label(Path.GetFileName(kind)) ?? true, split)));
+                    samples.AddRange(OfKind(kind, category, split));
                 }
             }
         }
@@ -187,10 +215,9 @@ public static class ImageFolder
             foreach (var folder in Folders(category))
             {
                 // Beside a folder of good parts, folders are kinds of defects.
-                var label = Label(Path.GetFileName(folder));
-                if (label is not null || hasNormal)
+                if (hasNormal || Label(Path.GetFileName(folder)) is not null)
                 {
-                    samples.AddRange(Images(folder).Select(file => new Sample(file, NameOf(category), label ?? true, "all")));
+                    samples.AddRange(OfKind(folder, category, "all"));
                 }
                 else
                 {

@@ -1,8 +1,8 @@
 namespace LrIad.Engine.Data;
 
 /// <summary>
-/// Lists of images: CSV with a header, or JSON lines. Fields: <c>image</c> (or <c>image_path</c>, <c>path</c>), <c>label</c>, <c>object</c> (or <c>category</c>), <c>split</c>.
-/// Other fields, masks among them, are not looked at.
+/// Lists of images: CSV with a header, or JSON lines. Fields: <c>image</c> (or <c>image_path</c>, <c>path</c>), <c>label</c>, <c>object</c> (or <c>category</c>), <c>split</c>,
+/// <c>defect_type</c>. Other fields, masks among them, are not looked at.
 /// </summary>
 internal static class Manifest
 {
@@ -28,7 +28,9 @@ internal static class Manifest
                 : null;
             if (problem is null)
             {
-                samples.Add(new Sample(path!, TableFile.Field(row, ObjectFields) ?? Path.GetFileName(Path.GetDirectoryName(path))!, defect!.Value, TableFile.Field(row, "split")?.ToLowerInvariant() ?? "all"));
+                samples.Add(new Sample(
+                    path!, TableFile.Field(row, ObjectFields) ?? Path.GetFileName(Path.GetDirectoryName(path))!, defect!.Value, TableFile.Field(row, "split")?.ToLowerInvariant() ?? "all",
+                    defect.Value ? TableFile.Field(row, "defect_type") : null));
             }
             else
             {

@@ -1,6 +1,4 @@
-using System.Globalization;
 using System.Text.Json;
-using System.Text.Json.Serialization;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Config;
 using LrIad.Engine.Data;
@@ -9,103 +7,6 @@ using LrIad.Engine.Model;
 using LrIad.Engine.Text;
 
 namespace LrIad.Engine.Evaluate;
-
-/// <summary>One image's verdict: a line of predictions.jsonl (anomalib's field names).</summary>
-public sealed record Prediction
-{
-    /// <summary>The image file.</summary>
-    [JsonPropertyName("image_path")]
-    public required string ImagePath { get; init; }
-
-    /// <summary>Its category.</summary>
-    [JsonPropertyName("object")]
-    public required string Object { get; init; }
-
-    /// <summary>1: defect.</summary>
-    [JsonPropertyName("gt_label")]
-    public required int GtLabel { get; init; }
-
-    /// <summary>1: defect; null: the answer is invalid.</summary>
-    [JsonPropertyName("pred_label")]
-    public required int? PredLabel { get; init; }
-
-    /// <summary>Larger is more defective.</summary>
-    [JsonPropertyName("pred_score")]
-    public required double PredScore { get; init; }
-
-    /// <summary>The reasoning.</summary>
-    [JsonPropertyName("explanation")]
-    public required string Explanation { get; init; }
-
-    /// <summary>All of the completion.</summary>
-    [JsonPropertyName("completion")]
-    public required string Completion { get; init; }
-
-    /// <summary>Whether it is an answer in the required format.</summary>
-    [JsonPropertyName("valid")]
-    public required bool Valid { get; init; }
-}
-
-/// <summary>metrics.json.</summary>
-public sealed record EvalResult
-{
-    /// <summary>Over all images.</summary>
-    [JsonPropertyName("pooled")]
-    public required Figures Pooled { get; init; }
-
-    /// <summary>95% interval of the pooled balanced accuracy.</summary>
-    [JsonPropertyName("balanced_accuracy_interval")]
-    public required double[]? BalancedAccuracyInterval { get; init; }
-
-    /// <summary>A category each.</summary>
-    [JsonPropertyName("classes")]
-    public required IReadOnlyDictionary<string, Figures> Classes { get; init; }
-
-    /// <summary>The trivial answers on the same images and, beside an adapter, the probe of the model without it.</summary>
-    [JsonPropertyName("baselines")]
-    public required IReadOnlyDictionary<string, Figures> Baselines { get; init; }
-
-    /// <summary>Invalid answers by kind.</summary>
-    [JsonPropertyName("invalid_kinds")]
-    public required IReadOnlyDictionary<string, int> InvalidKinds { get; init; }
-
-    /// <summary>Valid answers whose reasoning says the opposite.</summary>
-    [JsonPropertyName("contradictions")]
-    public required int Contradictions { get; init; }
-
-    /// <summary>Images that could not be read.</summary>
-    [JsonPropertyName("skipped")]
-    public required IReadOnlyList<Skipped> Skipped { get; init; }
-
-    /// <summary>How it was made.</summary>
-    [JsonPropertyName("settings")]
-    public required IReadOnlyDictionary<string, object?> Settings { get; init; }
-
-    /// <summary>The pooled figures in a line.</summary>
-    [JsonIgnore]
-    public string Headline => string.Create(
-        CultureInfo.InvariantCulture,
-        $"balanced accuracy {Show(Pooled.BalancedAccuracy)} (95%: {(BalancedAccuracyInterval is [var low, var high] ? $"{low:F3} to {high:F3}" : "unknown")}), recall {Show(Pooled.Recall)}, specificity {Show(Pooled.Specificity)}, accuracy {Show(Pooled.Accuracy)}, AUROC {Show(Pooled.Auroc)}, {Pooled.Invalid} invalid of {Pooled.N}");
-
-    /// <summary>
-    /// The change of balanced accuracy since an earlier evaluation, with its 95% interval; null where either is unknown. The two are taken as independent, which for the
-    /// same images is on the safe side.
-    /// </summary>
-    public (double Change, double Low, double High)? ChangeSince(EvalResult before)
-    {
-        ArgumentNullException.ThrowIfNull(before);
-        if (Pooled.BalancedAccuracy - before.Pooled.BalancedAccuracy is not { } change)
-        {
-            return null;
-        }
-
-        static double Square(EvalResult result) => result.BalancedAccuracyInterval is [var low, var high] ? Math.Pow((high - low) / 2, 2) : 0;
-        var half = Math.Sqrt(Square(before) + Square(this));
-        return (change, change - half, change + half);
-    }
-
-    private static string Show(double? value) => value?.ToString("F3", CultureInfo.InvariantCulture) ?? "–";
-}
 
 /// <summary>How far an evaluation is.</summary>
 /// <param name="Done">Images done.</param>
@@ -126,8 +27,12 @@ public static class Evaluation
     public static EvalResult Run(EvalConfig config, Backend backend, IProgress<EvalProgress>? progress, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(config);
-        _ = Metrics.Compute([new Judged("", false, AnswerKind.Invalid, null)], config.Invalid);
-        var data = ImageFolder.Read(config.Data);
+        _ = Metrics.SaysDefect(new Judged("", false, AnswerKind.Invalid, null), config.Invalid);
+        var rule = Rule(config);
+        var test = TestSet.Read(config.Data, config.Reference, config.Seed, config.Limit, cancellation);
+        var validation = rule is null ? null : TestSet.Read(config.ThresholdData!, config.Reference, config.Seed, limit: 0, cancellation);
+        RequireApart(test, validation);
+        var overlap = test.OverlapWith(config.Adapter);
         using var policy = Policy.Load(config.Model, config.Adapter, backend);
         using var inspector = new Inspector(policy.Model, backend, policy.Adapter, new InspectionOptions
         {
@@ -138,46 +43,43 @@ public static class Evaluation
             Seed = config.Seed,
             Sequences = config.BatchSize,
         });
+        var questions = new QuestionStream(test, inspector, config, progress);
+        var others = validation is null ? null : new QuestionStream(validation, inspector, config, progress);
         using var folder = RunFolder.Open(config.Out, mayHoldResults: false);
-        var samples = config.Limit > 0 ? data.Samples.Take(config.Limit).ToArray() : data.Samples;
-        var (result, predictions) = Judge(inspector, samples, data.Problems, config, policy.Adapter is not null, progress, cancellation);
+        var scored = others is null ? null : Score(others, inspector, progress, cancellation);
+        var threshold = rule?.Choose(Metrics.Scored(scored!));
+        var (result, predictions) = Judge(questions, inspector, config, overlap, policy.Adapter is not null, cancellation);
+        if (threshold is { } value)
+        {
+            result = result with { Thresholded = ToThresholded(value, scored!, predictions, config) };
+        }
+
         Write(folder.Path, result, predictions);
         Report.Write(folder.File("report.html"), new ReportData { Result = result, Predictions = predictions });
         return result;
     }
 
-    /// <summary>Judges samples with a loaded model; with <paramref name="untrainedProbe"/> the model without its adapter stands among the baselines.</summary>
+    /// <summary>Judges images with a loaded model; with <paramref name="untrainedProbe"/> the model without its adapter stands among the baselines.</summary>
     internal static (EvalResult Result, IReadOnlyList<Prediction> Predictions) Judge(
-        Inspector inspector, IReadOnlyList<Sample> samples, IReadOnlyList<Skipped> problems, EvalConfig config, bool untrainedProbe, IProgress<EvalProgress>? progress, CancellationToken cancellation)
+        QuestionStream questions, Inspector inspector, EvalConfig config, TrainingOverlap? overlap, bool untrainedProbe, CancellationToken cancellation)
     {
-        var (judged, untrained, answers, predictions, skipped) = (new List<Judged>(), new List<Judged>(), new List<Answer>(), new List<Prediction>(), new List<Skipped>(problems));
-        var done = 0;
-        foreach (var batch in samples.Zip(inspector.Read(samples.Select(sample => sample.ImagePath), cancellation)).Chunk(config.BatchSize))
+        var (untrained, answers, predictions) = (new List<Judged>(), new List<Answer>(), new List<Prediction>());
+        foreach (var batch in questions.Batches(cancellation))
         {
-            var readable = Readable(batch, config.Strict, skipped, progress);
-            if (readable.Count > 0)
+            foreach (var (sample, verdict) in batch.Samples.Zip(inspector.Inspect(batch.Questions, batch.First, cancellation)))
             {
-                var features = inspector.Prompts.Encode([.. readable.Select(item => item.Image)]);
-                var questions = readable.Select((item, i) => new Question(item.Sample.Object, [features[i]])).ToArray();
-                foreach (var (item, verdict) in readable.Zip(inspector.Inspect(questions, (uint)done, cancellation)))
-                {
-                    judged.Add(new Judged(item.Sample.Object, item.Sample.Defect, verdict.Answer.Kind, verdict.Score));
-                    answers.Add(verdict.Answer);
-                    predictions.Add(ToPrediction(item.Sample, verdict));
-                }
-
-                if (untrainedProbe)
-                {
-                    untrained.AddRange(readable.Zip(inspector.ProbeUntrained(questions, cancellation), (item, probe) =>
-                        new Judged(item.Sample.Object, item.Sample.Defect, probe > 0 ? AnswerKind.Defect : AnswerKind.Normal, probe)));
-                }
+                answers.Add(verdict.Answer);
+                predictions.Add(ToPrediction(sample, verdict, questions.Set.References.GetValueOrDefault(sample.Object)));
             }
 
-            done += batch.Length;
-            progress?.Report(new EvalProgress(done, samples.Count));
+            if (untrainedProbe)
+            {
+                untrained.AddRange(batch.Samples.Zip(inspector.ProbeUntrained(batch.Questions, cancellation), (sample, probe) =>
+                    new Judged(sample.Object, sample.Defect, probe > 0 ? AnswerKind.Defect : AnswerKind.Normal, probe)));
+            }
         }
 
-        return (Summarise(judged, untrained, answers, skipped, config), predictions);
+        return (Summarise(questions, predictions, untrained, answers, config) with { TrainingOverlap = overlap }, predictions);
     }
 
     /// <summary>Reads a metrics.json.</summary>
@@ -201,30 +103,36 @@ public static class Evaluation
         AtomicFile.WriteText(Path.Combine(folder, "metrics.json"), JsonSerializer.Serialize(result, Json));
     }
 
-    private static List<(Sample Sample, ImagePatches Image)> Readable((Sample, ReadImage)[] batch, bool strict, List<Skipped> skipped, IProgress<EvalProgress>? progress)
+    private static ThresholdRule? Rule(EvalConfig config) => (config.ThresholdData, config.Threshold) switch
     {
-        var readable = new List<(Sample, ImagePatches)>();
-        foreach (var (sample, (file, image, problem)) in batch)
+        (null, null) => null,
+        (not null, { } rule) => ThresholdRule.Parse(rule),
+        (null, _) => throw new InputException("--threshold chooses a threshold, and needs images to choose it on: --threshold-data DIR."),
+        _ => throw new InputException("--threshold-data needs to know what the threshold is for: --threshold f1, balanced or recall=R."),
+    };
+
+    private static void RequireApart(TestSet test, TestSet? validation)
+    {
+        if (validation is not null && ImageHashes.Shared(validation.Hashes, test.Hashes.Values) is { Count: > 0 } shared)
         {
-            if (image is not null)
-            {
-                readable.Add((sample, image));
-                continue;
-            }
-
-            if (strict)
-            {
-                throw problem!;
-            }
-
-            skipped.Add(new Skipped(file, problem!.Message));
-            progress?.Report(new EvalProgress(0, 0, problem.Message + " It is passed over."));
+            throw new InputException(
+                $"{shared.Count} of the {validation.Samples.Count} images of --threshold-data are among the images of the test: {ImageHashes.Name(shared)}. A threshold is chosen on other images than it is tested on (--threshold-split, --split).");
         }
-
-        return readable;
     }
 
-    private static Prediction ToPrediction(Sample sample, Verdict verdict) => new()
+    private static List<Judged> Score(QuestionStream questions, Inspector inspector, IProgress<EvalProgress>? progress, CancellationToken cancellation)
+    {
+        progress?.Report(new EvalProgress(0, 0, $"scoring {questions.Set.Samples.Count} images to choose the threshold on ..."));
+        var scored = new List<Judged>();
+        foreach (var batch in questions.Batches(cancellation))
+        {
+            scored.AddRange(batch.Samples.Zip(inspector.Score(batch.Questions, batch.First, cancellation), (sample, score) => new Judged(sample.Object, sample.Defect, AnswerKind.Invalid, score)));
+        }
+
+        return scored;
+    }
+
+    private static Prediction ToPrediction(Sample sample, Verdict verdict, string? reference) => new()
     {
         ImagePath = sample.ImagePath,
         Object = sample.Object,
@@ -234,12 +142,33 @@ public static class Evaluation
         Explanation = verdict.Answer.Reasoning,
         Completion = verdict.Completion,
         Valid = verdict.Answer.IsValid,
+        DefectType = sample.DefectType,
+        Reference = reference,
     };
 
-    private static EvalResult Summarise(List<Judged> judged, List<Judged> untrained, List<Answer> answers, List<Skipped> skipped, EvalConfig config)
+    private static Thresholded ToThresholded(double threshold, List<Judged> validation, IReadOnlyList<Prediction> predictions, EvalConfig config)
     {
-        var pooled = Metrics.Compute(judged, config.Invalid);
-        var interval = Metrics.BalancedAccuracyInterval(pooled);
+        Judged[] judged = [.. predictions.Select(prediction => prediction.ToJudged().At(threshold))];
+        return new Thresholded
+        {
+            Threshold = threshold,
+            Rule = config.Threshold!,
+            ChosenOn = new ChosenOn
+            {
+                Data = config.ThresholdData!.Path,
+                Split = config.ThresholdData.Split,
+                Figures = Metrics.Compute([.. validation.Select(image => image.At(threshold))], config.Invalid),
+            },
+            Pooled = Metrics.Compute(judged, config.Invalid),
+            Classes = Metrics.ByCategory(judged, images => Metrics.Compute(images, config.Invalid)),
+            Intervals = IntervalSet.Of(judged, config.Invalid, config.Seed),
+        };
+    }
+
+    private static EvalResult Summarise(QuestionStream questions, List<Prediction> predictions, List<Judged> untrained, List<Answer> answers, EvalConfig config)
+    {
+        Judged[] judged = [.. predictions.Select(prediction => prediction.ToJudged())];
+        var intervals = IntervalSet.Of(judged, config.Invalid, config.Seed);
         var baselines = new Dictionary<string, Figures> { ["always_normal"] = Metrics.Always(judged, AnswerKind.Normal), ["always_defect"] = Metrics.Always(judged, AnswerKind.Defect) };
         if (untrained.Count > 0)
         {
@@ -248,22 +177,28 @@ public static class Evaluation
 
         return new EvalResult
         {
-            Pooled = pooled,
-            BalancedAccuracyInterval = interval is { } bounds ? [bounds.Low, bounds.High] : null,
-            Classes = judged.GroupBy(item => item.Object).OrderBy(group => group.Key, StringComparer.Ordinal).ToDictionary(group => group.Key, group => Metrics.Compute([.. group], config.Invalid)),
+            Pooled = Metrics.Compute(judged, config.Invalid),
+            BalancedAccuracyInterval = intervals.Pooled.BalancedAccuracy,
+            Classes = Metrics.ByCategory(judged, images => Metrics.Compute(images, config.Invalid)),
+            Intervals = intervals,
             Baselines = baselines,
             InvalidKinds = answers.Where(answer => !answer.IsValid).GroupBy(answer => answer.Reason).OrderBy(group => group.Key).ToDictionary(group => group.Key.ToString(), group => group.Count()),
             Contradictions = answers.Count(answer => answer.Contradicts == true),
-            Skipped = skipped,
+            NamedDefects = NamedDefects.Of(predictions),
+            Skipped = questions.Skipped,
             Settings = new Dictionary<string, object?>
             {
                 ["model"] = config.Model,
                 ["adapter"] = config.Adapter,
                 ["data"] = config.Data.Path,
                 ["split"] = config.Data.Split,
+                ["categories"] = config.Data.Categories,
+                ["without_categories"] = config.Data.WithoutCategories,
                 ["limit"] = config.Limit,
                 ["invalid"] = config.Invalid,
                 ["votes"] = config.Votes,
+                ["reference"] = config.Reference,
+                ["references"] = questions.Set.References.Count > 0 ? questions.Set.References : null,
                 ["max_pixels"] = config.MaxPixels,
                 ["max_completion_length"] = config.MaxCompletionLength,
                 ["seed"] = config.Seed,

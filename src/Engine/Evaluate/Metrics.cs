@@ -8,7 +8,11 @@ namespace LrIad.Engine.Evaluate;
 /// <param name="Defect">Its label.</param>
 /// <param name="Verdict">The model's answer.</param>
 /// <param name="Score">Larger is more defective; null for the trivial answers.</param>
-public readonly record struct Judged(string Object, bool Defect, AnswerKind Verdict, double? Score);
+public readonly record struct Judged(string Object, bool Defect, AnswerKind Verdict, double? Score)
+{
+    /// <summary>The same image with the verdict that its score gives: a defect where it reaches the threshold.</summary>
+    internal Judged At(double threshold) => this with { Verdict = Score >= threshold ? AnswerKind.Defect : AnswerKind.Normal };
+}
 
 /// <summary>Figures of one set of images, under the names of metrics.json; null where a figure does not exist (recall without defects, say).</summary>
 public sealed record Figures
@@ -79,108 +83,78 @@ public static class Metrics
     public static Figures Compute(IReadOnlyList<Judged> images, string invalid)
     {
         ArgumentNullException.ThrowIfNull(images);
-        var invalidCount = images.Count(image => image.Verdict == AnswerKind.Invalid);
-        var counted = invalid == "drop" ? [.. images.Where(image => image.Verdict != AnswerKind.Invalid)] : images;
-        bool SaysDefect(Judged image) => image.Verdict switch
+        var said = images.Select(image => (image.Defect, Flagged: SaysDefect(image, invalid))).ToLookup(pair => pair);
+        int Count(bool defect, bool flagged) => said[(defect, flagged)].Count();
+        return FromCounts(Count(true, true), Count(false, false), Count(false, true), Count(true, false)) with
         {
-            AnswerKind.Defect => true,
-            AnswerKind.Normal => false,
-            _ => invalid switch
-            {
-                "wrong" => !image.Defect,
-                "normal" => false,
-                "defect" => true,
-                _ => throw new InputException($"--invalid is '{invalid}'; it is wrong, normal, defect or drop."),
-            },
+            Invalid = images.Count(image => image.Verdict == AnswerKind.Invalid),
+            Auroc = Auroc(Scored(images)),
+            AveragePrecision = AveragePrecision(Scored(images)),
         };
-        var (tp, fn) = (counted.Count(image => image.Defect && SaysDefect(image)), counted.Count(image => image.Defect && !SaysDefect(image)));
-        var (fp, tn) = (counted.Count(image => !image.Defect && SaysDefect(image)), counted.Count(image => !image.Defect && !SaysDefect(image)));
+    }
+
+    /// <summary>The figures that follow from counts of verdicts.</summary>
+    internal static Figures FromCounts(int tp, int tn, int fp, int fn)
+    {
         var (recall, specificity) = (Ratio(tp, tp + fn), Ratio(tn, tn + fp));
-        var scored = images.Where(image => image.Score is not null).Select(image => (Score: image.Score!.Value, image.Defect)).ToArray();
         return new Figures
         {
-            N = counted.Count,
+            N = tp + tn + fp + fn,
             TruePositives = tp,
             TrueNegatives = tn,
             FalsePositives = fp,
             FalseNegatives = fn,
-            Invalid = invalidCount,
-            Accuracy = Ratio(tp + tn, counted.Count),
+            Accuracy = Ratio(tp + tn, tp + tn + fp + fn),
             F1Macro = recall is null || specificity is null ? null : ((2.0 * tp / ((2 * tp) + fp + fn)) + (2.0 * tn / ((2 * tn) + fp + fn))) / 2,
             BalancedAccuracy = (recall + specificity) / 2,
             Recall = recall,
             Specificity = specificity,
             Precision = Ratio(tp, tp + fp),
-            Auroc = Auroc(scored),
-            AveragePrecision = AveragePrecision(scored),
         };
     }
+
+    /// <summary>Whether an image counts as called defective; null where it is not counted.</summary>
+    internal static bool? SaysDefect(Judged image, string invalid) => image.Verdict switch
+    {
+        AnswerKind.Defect => true,
+        AnswerKind.Normal => false,
+        _ => invalid switch
+        {
+            "wrong" => !image.Defect,
+            "normal" => false,
+            "defect" => true,
+            "drop" => null,
+            _ => throw new InputException($"--invalid is '{invalid}'; it is wrong, normal, defect or drop."),
+        },
+    };
 
     /// <summary>The figures of always giving the same answer.</summary>
     public static Figures Always(IReadOnlyList<Judged> images, AnswerKind answer) => Compute([.. images.Select(image => image with { Verdict = answer, Score = null })], "wrong");
 
-    /// <summary>
-    /// Chance that a defect scores above a normal image, ties counting half (Mann-Whitney); null without both classes.
-    /// </summary>
-    public static double? Auroc(IReadOnlyList<(double Score, bool Defect)> scored)
-    {
-        var (positives, negatives) = (scored.Count(item => item.Defect), scored.Count(item => !item.Defect));
-        if (positives == 0 || negatives == 0)
-        {
-            return null;
-        }
-
-        double wins = 0;
-        var below = 0;
-        foreach (var tie in scored.GroupBy(item => item.Score).OrderBy(group => group.Key))
-        {
-            var (defects, normals) = (tie.Count(item => item.Defect), tie.Count(item => !item.Defect));
-            wins += defects * (below + (normals / 2.0));
-            below += normals;
-        }
-
-        return wins / ((double)positives * negatives);
-    }
+    /// <summary>Chance that a defect scores above a normal image, ties counting half (Mann-Whitney); null without both classes.</summary>
+    public static double? Auroc(IReadOnlyList<(double Score, bool Defect)> scored) => Ranked(scored, Ranking.Auroc);
 
     /// <summary>Σ (recall step · precision) down the ranking, ties taken together; null without defects.</summary>
-    public static double? AveragePrecision(IReadOnlyList<(double Score, bool Defect)> scored)
+    public static double? AveragePrecision(IReadOnlyList<(double Score, bool Defect)> scored) => Ranked(scored, Ranking.AveragePrecision);
+
+    /// <summary>Something of each category's images, by category.</summary>
+    internal static IReadOnlyDictionary<string, T> ByCategory<T>(IReadOnlyList<Judged> images, Func<IReadOnlyList<Judged>, T> of) =>
+        images.GroupBy(image => image.Object).OrderBy(group => group.Key, StringComparer.Ordinal).ToDictionary(group => group.Key, group => of([.. group]));
+
+    /// <summary>The images that have a score.</summary>
+    internal static IReadOnlyList<(double Score, bool Defect)> Scored(IReadOnlyList<Judged> images) =>
+        [.. images.Where(image => image.Score is not null).Select(image => (image.Score!.Value, image.Defect))];
+
+    private static double? Ranked(IReadOnlyList<(double Score, bool Defect)> scored, Func<int[], int[], double?> figure)
     {
-        var positives = scored.Count(item => item.Defect);
-        if (positives == 0)
+        var (places, count) = Ranking.Of([.. scored.Select(item => (double?)item.Score)]);
+        var (normals, defects) = (new int[count], new int[count]);
+        for (var i = 0; i < places.Length; i++)
         {
-            return null;
+            (scored[i].Defect ? defects : normals)[places[i]]++;
         }
 
-        double sum = 0;
-        var (found, seen) = (0, 0);
-        foreach (var tie in scored.GroupBy(item => item.Score).OrderByDescending(group => group.Key))
-        {
-            var defects = tie.Count(item => item.Defect);
-            found += defects;
-            seen += tie.Count();
-            sum += (double)defects / positives * found / seen;
-        }
-
-        return sum;
-    }
-
-    /// <summary>A 95% interval for balanced accuracy: recall and specificity vary as two independent proportions (normal approximation on add-one counts).</summary>
-    public static (double Low, double High)? BalancedAccuracyInterval(Figures figures)
-    {
-        ArgumentNullException.ThrowIfNull(figures);
-        if (figures.BalancedAccuracy is not { } center)
-        {
-            return null;
-        }
-
-        static double Variance(int hits, int misses)
-        {
-            var (n, p) = (hits + misses + 2.0, (hits + 1.0) / (hits + misses + 2.0));
-            return p * (1 - p) / n;
-        }
-
-        var half = 1.96 * Math.Sqrt(Variance(figures.TruePositives, figures.FalseNegatives) + Variance(figures.TrueNegatives, figures.FalsePositives)) / 2;
-        return (Math.Max(0, center - half), Math.Min(1, center + half));
+        return figure(normals, defects);
     }
 
     private static double? Ratio(int part, int whole) => whole == 0 ? null : (double)part / whole;

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Config;
-using LrIad.Engine.Data;
 using LrIad.Engine.Learn;
 using LrIad.Engine.Model;
 
@@ -13,7 +12,8 @@ internal sealed class TrainingEvaluations : IDisposable
 {
     private readonly TrainConfig _config;
     private readonly Inspector _inspector;
-    private readonly DataSet _data;
+    private readonly TestSet _test;
+    private readonly IReadOnlyCollection<string> _trained;
     private readonly SortedDictionary<int, EvalResult> _course = [];
     private int _lastStep = -1;
 
@@ -21,11 +21,11 @@ internal sealed class TrainingEvaluations : IDisposable
     /// <param name="model">The base model.</param>
     /// <param name="backend">Where it runs.</param>
     /// <param name="adapter">The adapter that learns.</param>
-    /// <exception cref="InputException">The evaluation data cannot be read.</exception>
-    public TrainingEvaluations(TrainConfig config, QwenModel model, Backend backend, AdapterWeights adapter)
+    /// <param name="test">What to evaluate on.</param>
+    /// <param name="trained">SHA-256 of the training images.</param>
+    public TrainingEvaluations(TrainConfig config, QwenModel model, Backend backend, AdapterWeights adapter, TestSet test, IReadOnlyCollection<string> trained)
     {
-        _config = config;
-        _data = ImageFolder.Read(config.EvalData!);
+        (_config, _test, _trained) = (config, test, trained);
         _inspector = new Inspector(model, backend, adapter, new InspectionOptions
         {
             MaxPixels = config.MaxPixels,
@@ -67,7 +67,7 @@ internal sealed class TrainingEvaluations : IDisposable
     public EvalResult Run(RunFolder folder, int step, IReadOnlyList<JsonObject> training, CancellationToken cancellation)
     {
         var settings = new EvalConfig { Model = _config.Model, Adapter = $"{_config.Out}, step {step}", Data = _config.EvalData!, MaxPixels = _config.MaxPixels, Seed = _config.Seed, BatchSize = 32 };
-        var (result, predictions) = Evaluation.Judge(_inspector, _data.Samples, _data.Problems, settings, untrainedProbe: false, null, cancellation);
+        var (result, predictions) = Evaluation.Judge(new QuestionStream(_test, _inspector, settings, null), _inspector, settings, _test.OverlapWith(_trained), untrainedProbe: false, cancellation);
         Directory.CreateDirectory(folder.File($"eval-{step}"));
         Evaluation.Write(folder.File($"eval-{step}"), result, predictions);
         _course[step] = result;

@@ -39,16 +39,20 @@ internal sealed class TrainingRun : IDisposable
     private readonly CheckpointStore _checkpoints;
     private readonly TrainLog _log;
     private readonly TrainingEvaluations? _evaluations;
+    private readonly HashSet<string> _trained;
     private TrainerState _state;
 
-    private TrainingRun(TrainConfig config, Backend backend, LearnerFactory learners, bool resume, IProgress<TrainingProgress>? progress)
+    private TrainingRun(TrainConfig config, Backend backend, LearnerFactory learners, bool resume, IProgress<TrainingProgress>? progress, CancellationToken cancellation)
     {
         (Config, _backend, _progress) = (config, backend, progress);
         ConfigRules.Check(config);
         Rewards = new RewardRule(config.Reward, new RewardRegistry());
-        _data = ReadData(config);
+        _data = config.Data.Count > 0 ? ImageFolder.Read(config.Data) : throw new InputException("Training data are needed: --data DIR.");
         _sampler = new TrainingSampler([.. _data.Samples.Select(sample => sample.Defect)], config.Balance, config.Seed);
         _ = new TrainingSampler([.. _data.Samples.Select(sample => sample.Defect)], balance: true, config.Seed);
+        _trained = [.. ImageHashes.Of(_data.Samples.Select(sample => sample.ImagePath), cancellation).Values];
+        var test = config.EvalData is null ? null : TestSet.Read(config.EvalData, reference: null, config.Seed, limit: 0, cancellation);
+        RequireApart(test);
         var (geometry, free) = (QwenModel.ReadGeometry(config.Model), backend.FreeBytes);
         var plan = MemoryPlan.For(geometry, config, backend.ActivationType, free);
         if (free is not null)
@@ -69,7 +73,7 @@ internal sealed class TrainingRun : IDisposable
         Generator = new Generator(_model, backend, AnswerOptions.Find(_tokenizer), MemoryPlan.Limits(config));
         Pass = new PolicyPass(_model, backend, plan.PassRows, MemoryPlan.PassSegments(config), config.Lora.Rank);
 
-        _evaluations = config.EvalData is null ? null : new TrainingEvaluations(config, _model, backend, Adapter);
+        _evaluations = test is null ? null : new TrainingEvaluations(config, _model, backend, Adapter, test, _trained);
         _folder = RunFolder.Open(config.Out, mayHoldResults: resume);
         _checkpoints = new CheckpointStore(config.Out);
         _state = resume ? Restore() : new TrainerState { ClassWindow = ClassWindow.Start(_data.Samples.Count(s => s.Defect), _data.Samples.Count(s => !s.Defect)) };
@@ -106,8 +110,8 @@ internal sealed class TrainingRun : IDisposable
 
     public double LearningRate => LearningRateSchedule.At(Config.Optimizer.Schedule, Config.Optimizer.LearningRate, _state.Step, Config.Optimizer.WarmupSteps, Steps);
 
-    public static TrainingRun Open(TrainConfig config, Backend backend, LearnerFactory learners, bool resume, IProgress<TrainingProgress>? progress) =>
-        new(config, backend, learners, resume, progress);
+    public static TrainingRun Open(TrainConfig config, Backend backend, LearnerFactory learners, bool resume, IProgress<TrainingProgress>? progress, CancellationToken cancellation) =>
+        new(config, backend, learners, resume, progress, cancellation);
 
     /// <summary>LoRA dropout of the step's training forward; every iteration has its own masks.</summary>
     public Dropout Dropout(int iteration) => new((float)Config.Lora.Dropout, Config.Seed, (_state.Step * Config.NumIterations) + iteration, 0);
@@ -205,6 +209,7 @@ internal sealed class TrainingRun : IDisposable
     public string Save() => _checkpoints.Save(_state.Step, (folder, write) =>
     {
         AdapterFile.Save(folder, Learner.Parameters(), Learner.Shape, Config.Lora, Path.GetFileName(Path.GetFullPath(Config.Model)), Config.MaxPixels, write);
+        write(Path.Combine(folder, ImageHashes.FileName), stream => ImageHashes.Write(stream, _trained));
         write(Path.Combine(folder, "config.json"), stream => JsonSerializer.Serialize(stream, Config, ConfigRules.Json));
         if (!Config.SaveOnlyModel)
         {
@@ -230,10 +235,14 @@ internal sealed class TrainingRun : IDisposable
         _folder.Dispose();
     }
 
-    private static DataSet ReadData(TrainConfig config)
+    // What is learned by heart proves nothing.
+    private void RequireApart(TestSet? test)
     {
-        var sets = config.Data.Count > 0 ? config.Data.Select(ImageFolder.Read).ToArray() : throw new InputException("Training data are needed: --data DIR.");
-        return new DataSet(sets[0].Layout, [.. sets.SelectMany(set => set.Samples)], [.. sets.SelectMany(set => set.Problems)]);
+        if (!Config.AllowOverlap && test is not null && ImageHashes.Shared(test.Hashes, _trained) is { Count: > 0 } shared)
+        {
+            throw new InputException(
+                $"{shared.Count} of the {test.Samples.Count} images of --eval-data are training images: {ImageHashes.Name(shared)}. Choose other ones (--split, --eval-split, --categories), or go on all the same with --allow-overlap.");
+        }
     }
 
     private Answer Parse(Completion completion) => Answer.Parse(_tokenizer.Decode(completion.Ended ? completion.Tokens[..^1] : completion.Tokens), completion.Ended);
@@ -255,6 +264,7 @@ internal sealed class TrainingRun : IDisposable
         }
 
         ConfigRules.RequireSameRun(checkpoint.Folder, Config);
+        _trained.UnionWith(ImageHashes.Read(checkpoint.Folder) ?? []);
         Learner.SetParameters(AdapterFile.Load(checkpoint.Folder, _model.Geometry).Factors);
         using var state = SafeTensors.Open(optimizer);
         Learner.LoadOptimizer([.. state.Names.Select(name => new StateArray(name, [.. state.Shape(name).Select(size => (int)size)], state.Read(name)))]);

@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Config;
+using LrIad.Engine.Data;
 using LrIad.Engine.Evaluate;
 using LrIad.Engine.Learn;
 
@@ -35,6 +36,7 @@ public static class GridStudy
         var runs = config.Runs();
         using var folder = RunFolder.Open(config.Train.Out, mayHoldResults: File.Exists(Path.Combine(config.Train.Out, SettingsName)));
         RequireSameSettings(folder.File(SettingsName), config);
+        RequireApart(config.Train, cancellation);
         var rows = Read(folder.File(RowsName));
         var done = runs.Count(run => rows.Any(row => row.Is(run)));
         foreach (var run in runs.Where(run => !rows.Any(row => row.Is(run))).ToArray())
@@ -68,6 +70,16 @@ public static class GridStudy
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
         {
             throw new InputException($"{file} cannot be read: {e.Message} Move it away to run the study anew.", e);
+        }
+    }
+
+    // Before hours of training, not after.
+    private static void RequireApart(TrainConfig config, CancellationToken cancellation)
+    {
+        IReadOnlyDictionary<string, string> Hashes(IEnumerable<DataSource> sources) => ImageHashes.Of(sources.SelectMany(source => ImageFolder.Read(source).Samples.Select(sample => sample.ImagePath)), cancellation);
+        if (!config.AllowOverlap && ImageHashes.Shared(Hashes([config.EvalData!]), Hashes(config.Data).Values) is { Count: > 0 } shared)
+        {
+            throw new InputException($"{shared.Count} images of --eval-data are images of --data too: {ImageHashes.Name(shared)}. Choose other ones (--split, --eval-split, --categories), or go on all the same with --allow-overlap.");
         }
     }
 
@@ -119,6 +131,7 @@ public static class GridStudy
                 Classes = result.Classes,
                 Baselines = result.Baselines,
                 Contradictions = result.Contradictions,
+                TrainingImages = result.TrainingOverlap?.Images,
             };
         }
 

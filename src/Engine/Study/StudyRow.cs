@@ -38,6 +38,9 @@ public sealed record StudyRow
     /// <summary>Answers that contradict their own reasoning.</summary>
     public required int Contradictions { get; init; }
 
+    /// <summary>Test images that were trained on, by content; null untrained.</summary>
+    public required int? TrainingImages { get; init; }
+
     /// <summary>Whether this is the row of a run.</summary>
     public bool Is(StudyRun run)
     {

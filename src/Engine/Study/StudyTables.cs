@@ -27,7 +27,7 @@ public static class StudyTables
     {
         var arms = Ordered(rows);
         var untrained = arms.FirstOrDefault(arm => arm[0].Arm == StudyArm.Base)?[0];
-        text.Append(CultureInfo.InvariantCulture, $"\n## {name}\n\n{rows[0].Pooled.N} test images, {rows[0].Pooled.TruePositives + rows[0].Pooled.FalseNegatives} of them defects.\n\n");
+        text.Append(CultureInfo.InvariantCulture, $"\n## {name}\n\n{rows[0].Pooled.N} test images, {rows[0].Pooled.TruePositives + rows[0].Pooled.FalseNegatives} of them defects, {rows.Max(row => row.TrainingImages) ?? 0} of them trained on.\n\n");
 
         // Tables III and IV.
         Line(text, "method", "seeds", "balanced accuracy", "change", "recall", "specificity", "AUROC", "accuracy", "macro-F1", "invalid", "groups without spread", "training, s");

@@ -24,13 +24,22 @@ public enum InvalidReason
     /// <summary>The length limit cut it off.</summary>
     CutOff,
 
-    /// <summary>A tag is missing.</summary>
+    /// <summary>There is no text at all, or none between the answer tags.</summary>
+    Empty,
+
+    /// <summary>None of the four tags is there.</summary>
+    NoTags,
+
+    /// <summary>Some tags are there, but not all.</summary>
     MissingTag,
 
-    /// <summary>A tag stands there twice.</summary>
+    /// <summary>There are two answers: in two pairs of tags, or both options in one.</summary>
+    TwoAnswers,
+
+    /// <summary>A think tag stands there twice.</summary>
     RepeatedTag,
 
-    /// <summary>Between the answer tags is something else than A or B.</summary>
+    /// <summary>Between the answer tags is something else than the options.</summary>
     BadOption,
 
     /// <summary>There is text outside the tags, or they are out of order.</summary>
@@ -62,24 +71,34 @@ public sealed partial record Answer(AnswerKind Kind, string Reasoning, InvalidRe
         ArgumentNullException.ThrowIfNull(completion);
         var counts = Tags.Select(tag => Count(completion, tag)).ToArray();
         var match = Format().Match(completion);
-        var reason = counts.Any(count => count > 1) ? InvalidReason.RepeatedTag
+        var reason = counts[2] > 1 || counts[3] > 1 ? InvalidReason.TwoAnswers
+            : counts.Any(count => count > 1) ? InvalidReason.RepeatedTag
             : match.Success && ended ? InvalidReason.None
             : !ended ? InvalidReason.CutOff
+            : string.IsNullOrWhiteSpace(completion) ? InvalidReason.Empty
+            : counts.All(count => count == 0) ? InvalidReason.NoTags
             : counts.Any(count => count == 0) ? InvalidReason.MissingTag
-            : AnyOption().IsMatch(completion) ? InvalidReason.BadOption
+            : AnyOption().Match(completion) is { Success: true } answered ? Misanswered(answered.Groups["answer"].Value)
             : InvalidReason.ExtraText;
         return reason != InvalidReason.None
             ? new Answer(AnswerKind.Invalid, completion, reason)
             : new Answer(match.Groups["option"].Value == "A" ? AnswerKind.Defect : AnswerKind.Normal, match.Groups["reasoning"].Value.Trim(), reason);
     }
 
+    private static InvalidReason Misanswered(string answer) => string.IsNullOrWhiteSpace(answer) ? InvalidReason.Empty
+        : BothOptions().IsMatch(answer) ? InvalidReason.TwoAnswers
+        : InvalidReason.BadOption;
+
     private static int Count(string text, string tag) => text.Split(tag).Length - 1;
 
     [GeneratedRegex(@"\A<think>(?<reasoning>.*)</think>\s*<answer>\s*(?<option>[AB])\s*</answer>\z", RegexOptions.Singleline | RegexOptions.CultureInvariant)]
     private static partial Regex Format();
 
-    [GeneratedRegex(@"\A<think>.*</think>\s*<answer>.*</answer>\z", RegexOptions.Singleline | RegexOptions.CultureInvariant)]
+    [GeneratedRegex(@"\A<think>.*</think>\s*<answer>(?<answer>.*)</answer>\z", RegexOptions.Singleline | RegexOptions.CultureInvariant)]
     private static partial Regex AnyOption();
+
+    [GeneratedRegex(@"\bA\b.*\bB\b|\bB\b.*\bA\b", RegexOptions.Singleline | RegexOptions.CultureInvariant)]
+    private static partial Regex BothOptions();
 }
 
 /// <summary>How the two options look as tokens, found in context: Qwen2 writes <c>&lt;answer&gt;A</c> with the single token <c>&gt;A</c>.</summary>

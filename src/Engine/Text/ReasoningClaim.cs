@@ -10,8 +10,8 @@ namespace LrIad.Engine.Text;
 internal static partial class ReasoningClaim
 {
     private const string Asked = @"\b(?:if|whether|determine)\b";
-    private const string Denied = @"\b(?:no|not|never|neither|nor|without|free\ of|free\ from|absence\ of|lacks?)\b|n['’]t\b";
-    private const string Turn = @"\b(?:but|however|although|though|except|while)\b";
+    internal const string Denied = @"\b(?:no|not|never|neither|nor|without|free\ of|free\ from|absence\ of|lacks?)\b|n['’]t\b";
+    internal const string Turn = @"\b(?:but|however|although|though|except|while)\b";
     private const string Defect = @"(?:defect(?:s|ive)?|damaged?|damages|flaw(?:s|ed)?|scratch(?:es|ed)?|crack(?:s|ed)?|anomal(?:y|ies|ous)|abnormal(?:ity|ities)?|broken|irregular(?:ity|ities)?"
         + @"|chip(?:s|ped)|dent(?:s|ed)?|stain(?:s|ed)?|contaminat\w+|discolou?r\w*|deform\w+|imperfections?|faulty?)";
     private const string Regular = "(?:normal|regular|uniform|intact|flawless|undamaged|defect-free)";
@@ -33,7 +33,7 @@ internal static partial class ReasoningClaim
     }
 
     [GeneratedRegex(@"[^.!?;\n]+", RegexOptions.CultureInvariant)]
-    private static partial Regex Sentence();
+    internal static partial Regex Sentence();
 
     // A question or denial reaches to the next word of either kind, and over a list of such words, but not past a "but" and its like.
     [GeneratedRegex(

@@ -160,7 +160,7 @@ internal sealed class ImageFolderTests
         var (visa, mvtec, large) = (Read("parts-visa"), Read("parts-mvtec"), Read("parts-visa-large"));
         Assert.That((visa.Layout, visa.Samples.Count, mvtec.Layout, mvtec.Samples.Count, large.Layout, large.Samples.Count), Is.EqualTo(("visa", 260, "mvtec", 240, "visa", 1250)));
         Assert.That(visa.Problems.Concat(mvtec.Problems).Concat(large.Problems), Is.Empty);
-        Assert.That(DataStats.Of(large.Samples).DefectShare, Is.EqualTo(0.12).Within(0.001));
+        Assert.That(DataStats.Of(large.Samples).All.Counts.DefectShare, Is.EqualTo(0.12).Within(0.001));
 
         static DataSet Read(string name) => ImageFolder.Read(new DataSource(TestFiles.Sample(name)));
     }
@@ -169,8 +169,53 @@ internal sealed class ImageFolderTests
     public void StatsCountClassesAndCategories()
     {
         var stats = DataStats.Of([new("a", "nut", true, "all"), new("b", "nut", false, "all"), new("c", "nut", false, "all"), new("d", "bolt", false, "all")]);
-        Assert.That((stats.Defect, stats.Normal, stats.DefectShare), Is.EqualTo((1, 3, 0.25)));
-        Assert.That(stats.Categories, Is.EqualTo(new Dictionary<string, (int, int)> { ["bolt"] = (0, 1), ["nut"] = (1, 2) }));
-        Assert.That(DataStats.Of([]).DefectShare, Is.Null);
+        Assert.That((stats.All.Counts, stats.All.Counts.DefectShare), Is.EqualTo((new ClassCounts(1, 3), 0.25)));
+        Assert.That(stats.Categories.Select(category => (category.Key, category.Value.Counts)), Is.EqualTo(new[] { ("bolt", new ClassCounts(0, 1)), ("nut", new ClassCounts(1, 2)) }));
+        Assert.That(DataStats.Of([]).All.Counts.DefectShare, Is.Null);
+    }
+
+    [Test]
+    public void StatsCountSplitsAndNamedDefects()
+    {
+        var stats = DataStats.Of(ImageFolder.Read(new DataSource(TestFiles.Sample("parts-mvtec"), Categories: ["gear", "tile"])).Samples);
+        Assert.Multiple(() =>
+        {
+            Assert.That(stats.All.Splits, Is.EqualTo(new Dictionary<string, ClassCounts> { ["train"] = new(0, 48), ["test"] = new(24, 24) }));
+            Assert.That(stats.Categories["gear"].Splits["test"], Is.EqualTo(new ClassCounts(12, 12)));
+            Assert.That(stats.Categories["gear"].DefectTypes, Has.Count.EqualTo(6).And.ContainKey("crack").WithValue(2));
+        });
+    }
+
+    [Test]
+    public void DefectsAreNamedWhereFoldersAre()
+    {
+        (string?, string?)[] Types(params string[] images) => [.. ImageFolder.Read(new DataSource(Folder(images))).Samples.Select(sample => (Path.GetFileName(sample.ImagePath), sample.DefectType))!];
+        Assert.That(Types(Mvtec), Is.EqualTo(new[] { ("3.tiff", "crack"), ("4.bmp", null), ("2.jpeg", "bent"), ("1.PNG", null), ("0.png", (string?)null) }));
+        Assert.That(Types("good/0.png", "hole/1.png", "bad/2.png"), Is.EqualTo(new[] { ("2.png", null), ("0.png", null), ("1.png", (string?)"hole") }));
+    }
+
+    [TestCase(new[] { "nut" }, null, new[] { "nut" })]
+    [TestCase(null, new[] { "nut" }, new[] { "bolt" })]
+    [TestCase(new[] { "bolt", "nut" }, new[] { "bolt" }, new[] { "nut" })]
+    [TestCase(null, null, new[] { "bolt", "nut" })]
+    public void Categories(string[]? these, string[]? without, string[] left) =>
+        Assert.That(ImageFolder.Read(new DataSource(Folder(Mvtec), Categories: these, WithoutCategories: without)).Samples.Select(sample => sample.Object).Distinct(), Is.EqualTo(left));
+
+    [Test]
+    public void ACategoryMayBeInOneOfSeveralFolders()
+    {
+        var (mvtec, visa) = (Folder(Mvtec), Folder(Visa));
+        var data = ImageFolder.Read([new DataSource(mvtec, Categories: ["nut", "pcb"]), new DataSource(visa, Categories: ["nut", "pcb"])]);
+        Assert.That(data.Samples.Select(sample => sample.Object).Distinct(), Is.EqualTo(new[] { "nut", "pcb" }));
+    }
+
+    [Test]
+    public void UnknownCategoriesAreToldWithThoseThereAre()
+    {
+        var root = Folder(Mvtec);
+        string Message(DataSource source) => Assert.Throws<InputException>(() => ImageFolder.Read(source))!.Message;
+        Assert.That(Message(new DataSource(root, Categories: ["nut", "screw"])), Does.Contain("'screw'").And.Contain("bolt, nut"));
+        Assert.That(Message(new DataSource(root, WithoutCategories: ["Nut"])), Does.Contain("'Nut'").And.Contain("bolt, nut"));
+        Assert.That(Message(new DataSource(root, Categories: ["nut"], WithoutCategories: ["nut"])), Does.Contain("none is left").And.Contain(root));
     }
 }

@@ -42,6 +42,13 @@ internal sealed class ManifestTests
         Assert.That(Describe(data), Is.EqualTo(new[] { ("a.png", "nut", false, "all"), ("b.png", "lid", true, "test") }));
     }
 
+    [Test]
+    public void DefectsMayHaveNames()
+    {
+        var data = Read("list.csv", "image,label,defect_type\na.png,0,crack\nb.png,1,crack\nparts/c.png,1,\n");
+        Assert.That(data.Samples.Select(sample => sample.DefectType), Is.EqualTo(new[] { null, "crack", null }), "that of a normal image says nothing");
+    }
+
     [TestCase("normal", false)]
     [TestCase("good", false)]
     [TestCase("0", false)]

@@ -75,7 +75,6 @@ internal sealed class MetricsTests
             Assert.That(new[] { defectsAlone.Specificity, defectsAlone.Auroc, defectsAlone.Precision }, Is.All.Null);
             Assert.That(new[] { defectsAlone.Recall, defectsAlone.AveragePrecision }, Is.EqualTo(new[] { 0.0, 1.0 }));
             Assert.That((nothing.N, nothing.Accuracy), Is.EqualTo((0, (double?)null)));
-            Assert.That(Metrics.BalancedAccuracyInterval(normalsAlone), Is.Null);
         });
     }
 
@@ -136,23 +135,6 @@ internal sealed class MetricsTests
         Assert.That(Metrics.Auroc(scored), Is.EqualTo(0.75));
         Assert.That(Metrics.AveragePrecision(scored), Is.EqualTo(5 / 6.0).Within(1e-12));
         Assert.That(Metrics.Auroc([(1, true), (1, false)]), Is.EqualTo(0.5));
-    }
-
-    [Test]
-    public void TheIntervalHoldsTheTruthAboutNinetyFiveTimesInAHundred([Values(0.5, 0.9)] double recall)
-    {
-        var random = new Random(3);
-        var (held, trials) = (0, 2000);
-        for (var i = 0; i < trials; i++)
-        {
-            var tp = Enumerable.Range(0, 60).Count(_ => random.NextDouble() < recall);
-            var tn = Enumerable.Range(0, 60).Count(_ => random.NextDouble() < 0.95);
-            var (low, high) = Metrics.BalancedAccuracyInterval(Metrics.Compute(Confusion(tp, tn, 60 - tn, 60 - tp), "wrong"))!.Value;
-            Assert.That(low, Is.GreaterThanOrEqualTo(0).And.LessThan(high));
-            held += low <= (recall + 0.95) / 2 && (recall + 0.95) / 2 <= high ? 1 : 0;
-        }
-
-        Assert.That(held / (double)trials, Is.InRange(0.93, 0.985));
     }
 
     private static Judged[] Confusion(int tp, int tn, int fp, int fn) =>

@@ -161,7 +161,7 @@ internal sealed partial class ReportTests
         return new EvalResult
         {
             Pooled = pooled,
-            BalancedAccuracyInterval = Metrics.BalancedAccuracyInterval(pooled) is var (low, high) ? [low, high] : null,
+            BalancedAccuracyInterval = Bootstrap.Of(judged, "wrong", seed: 0).BalancedAccuracy,
             Classes = judged.GroupBy(item => item.Object).ToDictionary(group => group.Key, group => Metrics.Compute([.. group], "wrong")),
             Baselines = new Dictionary<string, Figures> { ["always_normal"] = Metrics.Always(judged, AnswerKind.Normal), ["always_defect"] = Metrics.Always(judged, AnswerKind.Defect) },
             InvalidKinds = new Dictionary<string, int> { ["MissingTag"] = pooled.Invalid },

@@ -19,6 +19,7 @@ internal sealed class TrainingReportTests
             Model = TestFiles.TinyModel,
             Data = [new DataSource(Data())],
             EvalData = new DataSource(Data()),
+            AllowOverlap = true,
             EvalSteps = 1,
             Out = output,
             Steps = 2,

@@ -83,6 +83,15 @@ internal sealed class GridStudyTests
     }
 
     [Test]
+    public void Images_of_both_sides_are_refused_before_anything_is_trained()
+    {
+        var config = Config(TestFiles.NewFolder());
+        Assert.That(
+            () => GridStudy.Run(config with { Train = config.Train with { AllowOverlap = false } }, Backend, PolicyLearner.Create, null, CancellationToken.None),
+            Throws.TypeOf<InputException>().With.Message.Contains("12 images").And.Message.Contains("--allow-overlap"));
+    }
+
+    [Test]
     public void A_damaged_row_is_told()
     {
         var file = Path.Combine(TestFiles.NewFolder(), "results.jsonl");
@@ -99,6 +108,7 @@ internal sealed class GridStudyTests
             Model = TestFiles.TinyModel,
             Data = [new DataSource(_data)],
             EvalData = new DataSource(_data),
+            AllowOverlap = true,
             Out = Path.Combine(folder, "study"),
             Steps = 2,
             PromptsPerStep = 2,

@@ -12,7 +12,7 @@ internal sealed class StudyTablesTests
         var text = StudyTables.Of([Row("focal", 1, 0.7), Row("base", 0, 0.6), Row("focal", 0, 0.8), Row("accuracy", 0, 0.75), Row("accuracy", 1, 0.55)]);
         Assert.Multiple(() =>
         {
-            Assert.That(text, Does.Contain("## a → b\n\n10 test images, 4 of them defects.\n"));
+            Assert.That(text, Does.Contain("## a → b\n\n10 test images, 4 of them defects, 0 of them trained on.\n"));
             Assert.That(text, Does.Contain("| always normal | – | 0.500 |  |"));
             Assert.That(text, Does.Contain("| `base`: untrained | – | 0.600 |  | 0.500 |"));
             Assert.That(text, Does.Contain("| `focal`: format + focal, p the share of the group that is right | 2 | 0.750 ± 0.071 | +0.150 ± 0.071 | 0.500 ± 0.000 |"));
@@ -33,7 +33,7 @@ internal sealed class StudyTablesTests
         return new StudyRow
         {
             Arm = arm, Seed = seed, Direction = "a → b", Steps = 3, TrainingSeconds = 1.5, ZeroSpread = arm == "base" ? null : 0.25, Pooled = figures, BalancedAccuracyInterval = null,
-            Classes = new Dictionary<string, Figures> { ["gear"] = figures }, Baselines = new Dictionary<string, Figures> { ["always_normal"] = figures with { BalancedAccuracy = 0.5 } }, Contradictions = 0,
+            Classes = new Dictionary<string, Figures> { ["gear"] = figures }, Baselines = new Dictionary<string, Figures> { ["always_normal"] = figures with { BalancedAccuracy = 0.5 } }, Contradictions = 0, TrainingImages = null,
         };
     }
 }

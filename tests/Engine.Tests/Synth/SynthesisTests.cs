@@ -130,16 +130,16 @@ internal sealed class SynthesisTests
         var source = DataStats.Of(ImageFolder.Read(new DataSource(Parts)).Samples);
         foreach (var (category, figures) in DataStats.Of(ImageFolder.Read(new DataSource(config.Out)).Samples).Categories)
         {
-            var normal = source.Categories[category].Normal;
-            Assert.That(figures.Normal, Is.EqualTo(normal));
-            Assert.That(figures.Defect + record.NotMade.Count(failure => failure.Category == category), Is.EqualTo(count ?? (int)Math.Ceiling(0.3 * normal)));
+            var normal = source.Categories[category].Counts.Normal;
+            Assert.That(figures.Counts.Normal, Is.EqualTo(normal));
+            Assert.That(figures.Counts.Defect + record.NotMade.Count(failure => failure.Category == category), Is.EqualTo(count ?? (int)Math.Ceiling(0.3 * normal)));
         }
 
         var data = ImageFolder.Read(new DataSource(config.Out, "mvtec"));
         Assert.That(data.Problems, Is.Empty);
         Assert.That(data.Samples.Select(sample => sample.Object).Distinct(), Is.EqualTo(new[] { "cookie", "pcb" }));
         Assert.That(data.Samples.All(sample => sample.Defect == (sample.Split == "test")), Is.True);
-        Assert.That(record.DefectsLeftOut, Is.EqualTo(source.Defect));
+        Assert.That(record.DefectsLeftOut, Is.EqualTo(source.All.Counts.Defect));
     }
 
     [Test]
