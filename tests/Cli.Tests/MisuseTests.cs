@@ -49,6 +49,15 @@ internal sealed class MisuseTests
     [TestCase("data stats --data samples/parts-visa --layout spiral", "--layout")]
     [TestCase("data stats --data samples/parts-visa --categories nut", "bottle_cap, cable, candle, cookie, pcb")]
     [TestCase("bench spiral", "spiral")]
+    [TestCase("study --sample --out X --arms fokal", "fokal")]
+    [TestCase("study --sample --out X --seeds one", "--seeds")]
+    [TestCase("study --model samples/tiny-qwen2-vl --data samples/parts-visa --out X", "--eval-data")]
+    [TestCase("study --model samples/tiny-qwen2-vl --data samples/parts-visa --eval-data samples/parts-mvtec", "--out")]
+    [TestCase("study --sample --out X --resume", "--resume")]
+    [TestCase("compare", "NAME=FILE")]
+    [TestCase("compare no/such.csv", "no/such.csv")]
+    [TestCase("compare a=README.md b=README.md", "README.md")]
+    [TestCase("compare a=x.csv a=y.csv", "called a")]
     [TestCase("bench --json no/such/folder/rows.json", "--json")]
     public void IsToldWhatIsWrong(string arguments, string culprit)
     {
