@@ -89,8 +89,7 @@ public static class Report
         var adapter = ReportText.Setting(result, "adapter");
         return Html.Of($"""
             <header><div class="top"><p class="eyebrow">lriad-fast · defects found, and why</p><button type="button" id="theme" hidden>dark theme</button></div><h1>{name}</h1>
-            <p class="lede">{(defects == 0 ? Html.Of($"There are no defects to find") : Html.Of($"Finds <b>{figures.TruePositives} of {defects}</b> defects"))} and
-            {(normals == 0 ? Html.Of($"no normal parts to pass") : Html.Of($"cries wolf on <b>{figures.FalsePositives} of {normals}</b> normal parts"))}.</p>
+            <p class="lede">{(defects == 0 ? Html.Of($"There are no defects to find") : Html.Of($"Finds <b>{figures.TruePositives} of {defects}</b> defects"))}{(normals == 0 ? Html.Of($"; there are no normal parts to pass") : Html.Of($"{(defects == 0 ? "; it" : " and")} cries wolf on <b>{figures.FalsePositives} of {normals}</b> normal parts"))}.</p>
             <p class="meta">{result.Pooled.N} images in {result.Classes.Count} {(result.Classes.Count == 1 ? "category" : "categories")} · {ReportText.Name(ReportText.Setting(result, "model"))}{(adapter is null ? " without adapter" : $" · adapter {adapter}")}</p></header>
             """);
     }

@@ -179,6 +179,7 @@ addEventListener('DOMContentLoaded', () => {
     const place = document.createElement('span');
     const bar = document.createElement('div');
     let at = 0;
+    image.alt = '';
     caption.className = 'caption';
     caption.setAttribute('aria-live', 'polite');
     bar.className = 'bar';

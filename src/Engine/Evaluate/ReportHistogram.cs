@@ -5,7 +5,7 @@ internal static class ReportHistogram
 {
     internal const int Bins = 28;
 
-    private const double Width = 460, Height = 230, Left = 4, Right = 4, Top = 20, Bottom = 40;
+    private const double Width = 460, Height = 218, Left = 4, Right = 4, Top = 8, Bottom = 40;
 
     /// <summary>The chart.</summary>
     /// <param name="scored">Score and label of every image; at least one.</param>
@@ -27,12 +27,12 @@ internal static class ReportHistogram
             })}</g>
             """);
         return Html.Of($"""
+            <div><p class="legend"><span class="defects">defects, upwards</span><span class="normals">normal parts, downwards; each a share of its own class</span></p>
             <svg class="histogram" viewBox="0 0 {Width} {Height}" role="img" aria-label="Scores: {defects.Sum()} defects above the line, {normals.Sum()} normal parts below it, as shares of each class">
             {ticks.Select(tick => Html.Of($"""<line class="grid" x1="{X(tick):F1}" x2="{X(tick):F1}" y1="{Top}" y2="{Height - Bottom}"/><text x="{X(tick):F1}" y="{Height - Bottom + 15}" text-anchor="{(tick == low ? "start" : tick == high ? "end" : "middle")}">{tick:0.####}</text>"""))}
             {Bars(defects, ofDefects, 1, "defects")}{Bars(normals, ofNormals, -1, "normals")}
             <line class="base" x1="{Left}" x2="{Width - Right}" y1="{middle:F1}" y2="{middle:F1}"/>
-            <text class="axis name" x="{Width - Right}" y="{Top - 7}" text-anchor="end">defects ↑</text><text class="axis name" x="{Left}" y="{Top - 7}">normal parts ↓</text>
-            <text class="axis" x="{Width / 2}" y="{Height - 6}" text-anchor="middle">score: larger is more defective</text></svg>
+            <text class="axis" x="{Width / 2}" y="{Height - 6}" text-anchor="middle">score: larger is more defective</text></svg></div>
             """);
     }
 

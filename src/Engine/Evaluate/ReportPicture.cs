@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 using LrIad.Engine.Data;
 using SkiaSharp;
@@ -11,8 +12,8 @@ internal static class ReportPicture
     private const long FileBytes = 28_000_000, LeastForPictures = 6_000_000, PageBytes = 500_000;
     private const int MarkupBytes = 640, LargestBytes = 24_000, Header = 64;
 
-    // Longest side in pixels and WebP quality, from fine to coarse; WebP takes about one bit a pixel at 75.
-    private static readonly (int Side, int Quality)[] Sizes = [(320, 82), (256, 76), (192, 70), (160, 60), (128, 50), (96, 40), (64, 30)];
+    // Pixels of the longest side.
+    private const int LargestSide = 320, SmallestSide = 24, Quality = 78;
 
     /// <summary>Bytes that a picture may have.</summary>
     /// <param name="predictions">All images of the page.</param>
@@ -37,14 +38,13 @@ internal static class ReportPicture
         }
 
         using var full = ToBitmap(image);
-        byte[] picture = [];
-        foreach (var (side, quality) in Sizes)
+        var side = Math.Min(LargestSide, Math.Max(image.Width, image.Height));
+        var picture = Encode(full, side);
+        while (picture.Length > budget && side > SmallestSide)
         {
-            picture = Encode(full, side, quality);
-            if (picture.Length <= budget)
-            {
-                break;
-            }
+            // Bytes go with the area, nearly: small pictures have more detail a pixel.
+            side = (int)(side * Math.Min(0.9, 0.95 * Math.Sqrt((double)budget / picture.Length)));
+            picture = Encode(full, side);
         }
 
         return "data:image/webp;base64," + Convert.ToBase64String(picture);
@@ -62,23 +62,23 @@ internal static class ReportPicture
         return Path.IsPathRooted(relative) ? null : string.Join('/', relative.Split(Path.DirectorySeparatorChar).Select(Uri.EscapeDataString));
     }
 
-    private static byte[] Encode(SKBitmap full, int side, int quality)
+    private static byte[] Encode(SKBitmap full, int side)
     {
         var scale = Math.Min(1.0, (double)side / Math.Max(full.Width, full.Height));
         var size = new SKImageInfo(Math.Max(1, (int)Math.Round(full.Width * scale)), Math.Max(1, (int)Math.Round(full.Height * scale)), SKColorType.Rgba8888, SKAlphaType.Opaque);
         using var small = full.Resize(size, new SKSamplingOptions(SKFilterMode.Linear, SKMipmapMode.Linear));
-        using var encoded = small.Encode(SKEncodedImageFormat.Webp, quality);
+        using var encoded = small.Encode(SKEncodedImageFormat.Webp, Quality);
         return encoded.ToArray();
     }
 
     private static SKBitmap ToBitmap(RgbImage image)
     {
         var bitmap = new SKBitmap(new SKImageInfo(image.Width, image.Height, SKColorType.Rgba8888, SKAlphaType.Opaque));
-        var pixels = bitmap.GetPixelSpan();
-        for (int source = 0, target = 0; source < image.Data.Length; source += 3, target += 4)
+        var pixels = MemoryMarshal.Cast<byte, uint>(bitmap.GetPixelSpan());
+        var data = image.Data;
+        for (var (pixel, at) = (0, 0); pixel < pixels.Length; pixel++, at += 3)
         {
-            image.Data.AsSpan(source, 3).CopyTo(pixels[target..]);
-            pixels[target + 3] = byte.MaxValue;
+            pixels[pixel] = 0xFF000000 | ((uint)data[at + 2] << 16) | ((uint)data[at + 1] << 8) | data[at];
         }
 
         return bitmap;

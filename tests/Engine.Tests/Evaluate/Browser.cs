@@ -61,8 +61,9 @@ internal sealed class Browser : IAsyncDisposable
     /// <summary>Goes to a file, and waits until it is loaded.</summary>
     public async Task Load(string file)
     {
+        await Value<bool>("window.stale = true");
         await Call("Page.navigate", new() { ["url"] = new Uri(file).AbsoluteUri });
-        await Until("document.readyState === 'complete' && location.protocol === 'file:'");
+        await Until("!window.stale && document.readyState === 'complete'");
     }
 
     /// <summary>The value of an expression.</summary>
@@ -85,8 +86,16 @@ internal sealed class Browser : IAsyncDisposable
     /// <summary>Presses a key, as a person does.</summary>
     public async Task Press(string key, int code, string? text = null)
     {
-        await Call("Input.dispatchKeyEvent", new() { ["type"] = "keyDown", ["key"] = key, ["code"] = key, ["windowsVirtualKeyCode"] = code, ["text"] = text });
-        await Call("Input.dispatchKeyEvent", new() { ["type"] = "keyUp", ["key"] = key, ["code"] = key, ["windowsVirtualKeyCode"] = code });
+        foreach (var type in new[] { "keyDown", "keyUp" })
+        {
+            var press = new JsonObject { ["type"] = type, ["key"] = key, ["code"] = key, ["windowsVirtualKeyCode"] = code };
+            if (text is not null && type == "keyDown")
+            {
+                press["text"] = text;
+            }
+
+            await Call("Input.dispatchKeyEvent", press);
+        }
     }
 
     /// <summary>Calls a method of the protocol.</summary>

@@ -21,7 +21,7 @@ internal static class ReportExamples
             Result = Result(after),
             Predictions = after,
             Before = Result(before),
-            Training = [.. Enumerable.Range(1, 30).Select(step => new JsonObject { ["step"] = step, ["reward"] = step / 30.0, ["rewards/format/mean"] = 1.0, ["kl"] = null, ["grad_norm"] = 0.1 * step })],
+            Training = [.. Enumerable.Range(1, 30).Select(step => new JsonObject { ["step"] = step, ["reward"] = step / 30.0, ["loss"] = 1e-8 * step, ["rewards/format/mean"] = 1.0, ["kl"] = null, ["grad_norm"] = 0.1 * step })],
             Course = [(0, Result(before).Pooled), (30, Result(after).Pooled)],
         };
     }
