@@ -38,11 +38,17 @@ internal sealed class Html
 
         public void AppendFormatted(IEnumerable<Html> pieces) => _markup.AppendJoin("", pieces);
 
-        public void AppendFormatted(string? text) => _markup.Append(WebUtility.HtmlEncode(text));
+        public void AppendFormatted(string? text) => _markup.Append(WebUtility.HtmlEncode(text is not null && text.Any(IsControl) ? string.Concat(text.Select(Visible)) : text));
 
         public void AppendFormatted<T>(T value, string? format = null)
             where T : IFormattable => AppendFormatted(value.ToString(format, CultureInfo.InvariantCulture));
 
         public override string ToString() => _markup.ToString();
+
+        // What HTML does not allow to stand in a text.
+        private static bool IsControl(char letter) => letter is (< ' ' and not ('\t' or '\n' or '\r')) or (>= '\x7f' and <= '\x9f') or '\ufffe' or '\uffff';
+
+        // Unicode has a picture of each control character, at 2400.
+        private static char Visible(char letter) => !IsControl(letter) ? letter : letter < ' ' ? (char)('\u2400' + letter) : letter == '\x7f' ? '\u2421' : '\ufffd';
     }
 }

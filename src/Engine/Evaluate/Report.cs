@@ -1,5 +1,7 @@
 using System.Globalization;
-using System.Text.Json;
+using System.Reflection;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json.Nodes;
 
 namespace LrIad.Engine.Evaluate;
@@ -26,200 +28,146 @@ public sealed record ReportData
 /// <summary>report.html: one file that needs nothing else to be looked at.</summary>
 public static class Report
 {
-    private static readonly (string Key, string Name)[] Curves =
-    [
-        ("reward", "reward"), ("frac_reward_zero_std", "groups without spread"), ("completions/mean_length", "tokens a completion"),
-        ("entropy", "entropy"), ("kl", "KL to the reference"), ("grad_norm", "gradient norm"),
-    ];
+    private static readonly Lazy<Html> Style = new(() => Html.Trusted(Resource("Report.css")));
+    private static readonly Lazy<Html> Script = new(() => Html.Trusted(Resource("Report.js")));
 
-    private static readonly Lazy<Html> Style = new(ReadStyle);
-
-    /// <summary>Writes a report.</summary>
+    /// <summary>Writes a report. Images that are gone meanwhile are shown as gone.</summary>
     /// <exception cref="InputException">The file cannot be written.</exception>
-    public static void Write(string file, ReportData data) => AtomicFile.WriteText(file, Render(data));
-
-    internal static string Render(ReportData data)
+    public static void Write(string file, ReportData data)
     {
         ArgumentNullException.ThrowIfNull(data);
-        var name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Setting(data.Result, "data") ?? ""));
-        var page = Html.Of($"""
+        AtomicFile.Write(file, stream =>
+        {
+            using var writer = new StreamWriter(stream, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false), bufferSize: 1 << 16, leaveOpen: true);
+            foreach (var piece in Pieces(data, Path.GetDirectoryName(Path.GetFullPath(file))!))
+            {
+                writer.Write(piece);
+            }
+        });
+    }
+
+    /// <summary>The page, piece by piece: its images are never all in memory.</summary>
+    /// <param name="data">What it shows.</param>
+    /// <param name="folder">Where the page will lie: image files are named relative to it.</param>
+    internal static IEnumerable<Html> Pieces(ReportData data, string folder)
+    {
+        var name = ReportText.Name(ReportText.Setting(data.Result, "data"));
+        yield return Html.Of($"""
             <!DOCTYPE html>
             <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-            <title>{name} · lriad-fast</title><style>{Style.Value}</style></head><body><main>
+            <meta http-equiv="Content-Security-Policy" content="{Policy()}">
+            <title>{name} · lriad-fast</title><style>{Style.Value}</style><script>{Script.Value}</script></head><body><main>
             {Header(data, name)}
             {Tiles(data)}
-            {Comparison(data)}
-            {Verdicts(data)}
-            {Categories(data)}
-            {TrainingCurves(data)}
-            {(data.Predictions.Count > 0 ? Section("Images", $"{Math.Min(ReportGallery.Size, data.Predictions.Count)} of {data.Predictions.Count}, the worst first: wrong verdicts by how sure the score is of them, then right ones, the narrowest first.", ReportGallery.Render(data.Predictions)) : Html.None)}
-            {Small(data.Result)}
-            </main></body></html>
+            {ReportTables.Comparison(data)}
+            {ReportVerdicts.Section(data)}
+            {ReportTables.Categories(data)}
+            {ReportTraining.Section(data)}
+
             """);
-        return page.ToString();
+        foreach (var piece in ReportGallery.Pieces(data.Predictions, folder))
+        {
+            yield return piece;
+        }
+
+        yield return Html.Of($"""
+            {Skipped(data.Result)}
+            {Settings(data.Result)}
+            </main></body></html>
+
+            """);
     }
+
+    // The page's own script and no other; pictures from the page itself or from where the images lie.
+    private static string Policy() =>
+        $"default-src 'none'; style-src 'unsafe-inline'; img-src data: file: 'self'; script-src 'sha256-{Convert.ToBase64String(SHA256.HashData(Encoding.UTF8.GetBytes(Script.Value.ToString())))}'";
 
     private static Html Header(ReportData data, string name)
     {
         var (figures, result) = (data.Result.Pooled, data.Result);
-        var adapter = Setting(result, "adapter");
+        var (defects, normals) = (figures.TruePositives + figures.FalseNegatives, figures.TrueNegatives + figures.FalsePositives);
+        var adapter = ReportText.Setting(result, "adapter");
         return Html.Of($"""
-            <header><p class="eyebrow">lriad-fast · defects found, and why</p><h1>{name}</h1>
-            <p class="lede">{(figures.Recall is { } recall ? Html.Of($"Finds <b>{recall:0%}</b> of the defects") : Html.Of($"There are no defects to find"))} and
-            {(figures.Specificity is { } specificity ? Html.Of($"passes <b>{specificity:0%}</b> of the normal parts") : Html.Of($"no normal parts to pass"))}.</p>
-            <p class="meta">{figures.N} images in {result.Classes.Count} categories · {Path.GetFileName(Path.TrimEndingDirectorySeparator(Setting(result, "model") ?? ""))}{(adapter is null ? " without adapter" : $" · adapter {adapter}")}</p></header>
+            <header><div class="top"><p class="eyebrow">lriad-fast · defects found, and why</p><button type="button" id="theme" hidden>dark theme</button></div><h1>{name}</h1>
+            <p class="lede">{(defects == 0 ? Html.Of($"There are no defects to find") : Html.Of($"Finds <b>{figures.TruePositives} of {defects}</b> defects"))}{(normals == 0 ? Html.Of($"; there are no normal parts to pass") : Html.Of($"{(defects == 0 ? "; it" : " and")} cries wolf on <b>{figures.FalsePositives} of {normals}</b> normal parts"))}.</p>
+            <p class="meta">{result.Pooled.N} images in {result.Classes.Count} {(result.Classes.Count == 1 ? "category" : "categories")} · {ReportText.Name(ReportText.Setting(result, "model"))}{(adapter is null ? " without adapter" : $" · adapter {adapter}")}</p></header>
             """);
     }
 
     private static Html Tiles(ReportData data)
     {
-        var (figures, before) = (data.Result.Pooled, data.Before?.Pooled);
-        var interval = data.Result.BalancedAccuracyInterval is [var low, var high] ? Html.Of($"95%: {low:F2} to {high:F2}") : Html.None;
-        var invalid = data.Result.InvalidKinds.Count == 0 ? "every answer is in the required form" : string.Join(", ", data.Result.InvalidKinds.Select(kind => $"{kind.Value} {Words(kind.Key)}"));
+        var (result, figures, before) = (data.Result, data.Result.Pooled, data.Before?.Pooled);
+        var invalid = figures.Invalid == 0 ? "every answer is in the required form" : $"of {data.Predictions.Count}; counted as {ReportText.Setting(result, "invalid") ?? "wrong"}";
+        var trivial = result.Baselines.Select(baseline => $"{ReportText.Words(baseline.Key)} {ReportText.Show(baseline.Value.BalancedAccuracy)}");
         return Html.Of($"""
-            <section class="tiles">
-            {Tile("lead", "balanced accuracy", figures.BalancedAccuracy, before?.BalancedAccuracy, interval)}
-            {Tile("lead", "defect recall", figures.Recall, before?.Recall, Html.Of($"{figures.TruePositives} of {figures.TruePositives + figures.FalseNegatives} defects found"))}
-            {Tile("", "specificity", figures.Specificity, before?.Specificity, Html.Of($"{figures.TrueNegatives} of {figures.TrueNegatives + figures.FalsePositives} normal parts passed"))}
-            {Tile("", "AUROC of the score", figures.Auroc, before?.Auroc, Html.Of($"average precision {Show(figures.AveragePrecision)}"))}
-            <div class="tile"><h3>invalid answers</h3><p class="number">{figures.Invalid}</p><p class="sub">{invalid}</p></div>
+            <section class="tiles" aria-label="headline figures">
+            {Tile("lead wide", "balanced accuracy", figures.BalancedAccuracy, before?.BalancedAccuracy, Html.Of($"{ReportText.Interval(result, "balanced_accuracy")}<br>beside: {string.Join(", ", trivial)}"))}
+            {Tile("lead", "defect recall", figures.Recall, before?.Recall, Html.Of($"{figures.TruePositives} of {figures.TruePositives + figures.FalseNegatives} defects found{Also(ReportText.Interval(result, "recall"))}"))}
+            {Tile("", "false alarms", 1 - figures.Specificity, 1 - before?.Specificity, Html.Of($"{figures.FalsePositives} of {figures.TrueNegatives + figures.FalsePositives} normal parts rejected"), lowerIsBetter: true)}
+            {Tile("", "AUROC of the score", figures.Auroc, before?.Auroc, Html.Of($"average precision {ReportText.Show(figures.AveragePrecision)}{Also(ReportText.Interval(result, "auroc"))}"))}
+            <div class="tile"><h2>invalid answers</h2><p class="number">{figures.Invalid}</p><p class="sub">{invalid}</p></div>
             </section>
             """);
     }
 
-    private static Html Tile(string kind, string name, double? value, double? before, Html sub) => Html.Of($"""
-        <div class="tile {kind}"><h3>{name}</h3><p class="number">{Show(value)}{(value - before is { } change ? Html.Of($"""<span class="change {(change < 0 ? "down" : change > 0 ? "up" : "")}">{change:+0.000;−0.000;±0.000}</span>""") : Html.None)}</p><p class="sub">{sub}</p></div>
-        """);
+    private static Html Also(string text) => text.Length == 0 ? Html.None : Html.Of($"<br>{text}");
 
-    private static Html Comparison(ReportData data)
+    private static Html Tile(string kind, string name, double? value, double? before, Html sub, bool lowerIsBetter = false)
     {
-        var result = data.Result;
-        var rows = new List<(string Name, Figures Figures, string Kind)> { (data.Before is null ? "this model" : "after training", result.Pooled, "own") };
-        if (data.Before is { } before)
-        {
-            rows.Add(("before training", before.Pooled, ""));
-        }
-
-        rows.AddRange(result.Baselines.Select(baseline => (baseline.Key.Replace('_', ' '), baseline.Value, "trivial")));
-        var table = Html.Of($"""
-            <table><thead><tr><th></th><th class="wide">balanced accuracy</th><th>recall</th><th>specificity</th><th>precision</th><th>accuracy</th><th>macro F1</th><th>AUROC</th><th>AP</th><th>invalid</th></tr></thead><tbody>
-            {rows.Select(row => Html.Of($"""
-                <tr class="{row.Kind}"><th>{row.Name}</th><td class="wide">{Bar(row.Figures.BalancedAccuracy, null)}<span>{Show(row.Figures.BalancedAccuracy)}</span></td><td>{Show(row.Figures.Recall)}</td><td>{Show(row.Figures.Specificity)}</td><td>{Show(row.Figures.Precision)}</td><td>{Show(row.Figures.Accuracy)}</td><td>{Show(row.Figures.F1Macro)}</td><td>{Show(row.Figures.Auroc)}</td><td>{Show(row.Figures.AveragePrecision)}</td><td>{row.Figures.Invalid}</td></tr>
-                """))}</tbody></table>
-            """);
-        return Section("Beside the trivial answers", "Where defects are rare, always saying “normal” is accurate and useless: balanced accuracy and recall tell the two apart." + Change(data), table);
-    }
-
-    private static string Change(ReportData data) => data.Before is { } before && data.Result.ChangeSince(before) is var (change, low, high)
-        ? string.Create(CultureInfo.InvariantCulture, $" Training changed balanced accuracy by {change:+0.000;−0.000;0.000} (95%: {low:+0.000;−0.000;0.000} to {high:+0.000;−0.000;0.000}).")
-        : "";
-
-    private static Html Verdicts(ReportData data)
-    {
-        var predictions = data.Predictions;
-        int Count(int label, int? answer) => predictions.Count(prediction => prediction.GtLabel == label && prediction.PredLabel == answer);
-        Html Cell(int label, int? answer, string kind)
-        {
-            var (count, all) = (Count(label, answer), predictions.Count(prediction => prediction.GtLabel == label));
-            var share = all == 0 ? 0 : (double)count / all;
-            return Html.Of($"""<td class="cell {kind}" style="--v:{share:F3}"><b>{count}</b><span>{(all == 0 ? "" : share.ToString("0%", CultureInfo.InvariantCulture))}</span></td>""");
-        }
-
-        var confusion = Html.Of($"""
-            <div><h3>What was answered</h3><table class="confusion"><thead><tr><th></th><th>“defect”</th><th>“normal”</th><th>invalid</th></tr></thead><tbody>
-            <tr><th>defects</th>{Cell(1, 1, "good")}{Cell(1, 0, "bad")}{Cell(1, null, "void")}</tr>
-            <tr><th>normal parts</th>{Cell(0, 1, "alarm")}{Cell(0, 0, "good")}{Cell(0, null, "void")}</tr></tbody></table>
-            <p class="sub">{data.Result.Contradictions} valid answers say the opposite of their own reasoning.</p></div>
-            """);
-        var scored = predictions.Select(prediction => (prediction.PredScore, prediction.GtLabel == 1)).ToArray();
-        if (data.Result.Pooled is not { Recall: { } recall, Specificity: { } specificity })
-        {
-            return Html.Of($"""<section><h2>Verdicts</h2>{confusion}</section>""");
-        }
-
-        var verdicts = new List<(string, double, double)> { (data.Before is null ? "verdicts" : "after", 1 - specificity, recall) };
-        if (data.Before?.Pooled is { Recall: { } earlier, Specificity: { } earlierSpecificity })
-        {
-            verdicts.Add(("before", 1 - earlierSpecificity, earlier));
-        }
-
+        var direction = lowerIsBetter ? before - value : value - before;
         return Html.Of($"""
-            <section><h2>Verdicts and scores</h2><p class="hint">The verdict is what the model answers after reasoning. The score ranks images without it; its curve says what another threshold would give.</p>
-            <div class="pair">{confusion}<div><h3>Every threshold of the score</h3>{ReportCharts.Roc(scored, verdicts)}</div></div></section>
+            <div class="tile {kind}"><h2>{name}</h2><p class="number">{ReportText.Show(value)}{(value - before is { } change ? Html.Of($"""<span class="change {(direction < 0 ? "down" : direction > 0 ? "up" : "")}">{change:+0.000;−0.000;±0.000}</span>""") : Html.None)}</p><p class="sub">{sub}</p></div>
             """);
     }
 
-    private static Html Categories(ReportData data)
-    {
-        if (data.Result.Classes.Count == 0)
-        {
-            return Html.None;
-        }
+    private static Html Skipped(EvalResult result) => result.Skipped.Count == 0 ? Html.None : ReportText.Section(
+        "Passed over",
+        $"{result.Skipped.Count} {(result.Skipped.Count == 1 ? "image was" : "images were")} not judged, and no figure counts them.",
+        Html.Of($"""<ul class="skipped">{result.Skipped.Select(skipped => Html.Of($"<li><code>{skipped.ImagePath}</code> {skipped.Reason}</li>"))}</ul>"""));
 
-        var rows = data.Result.Classes.OrderBy(row => row.Value.BalancedAccuracy ?? 2).ThenBy(row => row.Key, StringComparer.Ordinal);
-        return Section("By category", "The weakest first." + (data.Before is null ? "" : " The mark on a bar is where it stood before training."), Html.Of($"""
-            <table><thead><tr><th></th><th class="wide">balanced accuracy</th><th>recall</th><th>specificity</th><th>accuracy</th><th>AUROC</th><th>defects</th><th>normal</th><th>invalid</th></tr></thead><tbody>
-            {rows.Select(row => Html.Of($"""
-                <tr><th>{row.Key.Replace('_', ' ')}</th><td class="wide">{Bar(row.Value.BalancedAccuracy, data.Before?.Classes.GetValueOrDefault(row.Key)?.BalancedAccuracy)}<span>{Show(row.Value.BalancedAccuracy)}</span></td><td>{Show(row.Value.Recall)}</td><td>{Show(row.Value.Specificity)}</td><td>{Show(row.Value.Accuracy)}</td><td>{Show(row.Value.Auroc)}</td><td>{row.Value.TruePositives + row.Value.FalseNegatives}</td><td>{row.Value.TrueNegatives + row.Value.FalsePositives}</td><td>{row.Value.Invalid}</td></tr>
-                """))}</tbody></table>
+    private static Html Settings(EvalResult result)
+    {
+        var version = typeof(Report).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion;
+        IEnumerable<(string Name, string? Value)> settings = [("lriad-fast", version), .. result.Settings.Select(setting => (ReportText.Words(setting.Key), ReportText.Of(setting.Value)))];
+        return ReportText.Section("Settings and versions", "What it takes to make these figures again.", Html.Of($"""
+            <table class="settings"><tbody>{settings.Select(setting => Html.Of($"""<tr><th scope="row">{setting.Name}</th><td>{setting.Value ?? "–"}</td></tr>"""))}</tbody></table>
             """));
     }
 
-    private static Html TrainingCurves(ReportData data)
+    private static string Resource(string name)
     {
-        var rewards = data.Training.Count == 0 ? [] : data.Training[0].Select(field => field.Key).Where(key => key.StartsWith("rewards/", StringComparison.Ordinal) && key.EndsWith("/mean", StringComparison.Ordinal)).Select(key => (key, key.Split('/')[1] + " reward"));
-        var charts = Curves[..1].Concat(rewards).Concat(Curves[1..])
-            .Select(curve => new ChartLine(curve.Item2, Points(data.Training, curve.Item1)))
-            .Where(line => line.Points.Count > 1)
-            .Select(line => Html.Of($"""<div class="chart"><h3>{line.Name}<span>{line.Points[^1].Y:0.###}</span></h3>{ReportCharts.Curve(line)}</div>"""))
-            .ToList();
-        if (data.Course.Count > 1)
-        {
-            charts.Insert(0, CourseChart(data.Course));
-        }
-
-        return charts.Count == 0 ? Html.None : Section("Training", $"{data.Training.Count} steps; each value is one step's.", Html.Of($"""<div class="charts">{charts}</div>"""));
-    }
-
-    private static Html CourseChart(IReadOnlyList<(int Step, Figures Pooled)> course)
-    {
-        ChartLine Line(string name, Func<Figures, double?> of) => new(name, [.. course.Where(point => of(point.Pooled) is not null).Select(point => ((double)point.Step, of(point.Pooled)!.Value))]);
-        var lines = new[] { Line("balanced accuracy", figures => figures.BalancedAccuracy), Line("recall", figures => figures.Recall), Line("specificity", figures => figures.Specificity) };
-        var known = lines.All(line => line.Points.Count > 1);
-        return !known ? Html.None : Html.Of($"""
-            <div class="chart"><h3>on these images</h3>{ReportCharts.Shares(lines)}<p class="legend">{lines.Select((line, i) => Html.Of($"""<span class="s{i}">{line.Name}</span>"""))}</p></div>
-            """);
-    }
-
-    private static Html Small(EvalResult result) => Html.Of($"""
-        <section class="small">
-        {(result.Skipped.Count == 0 ? Html.None : Html.Of($"""<details open><summary>{result.Skipped.Count} {(result.Skipped.Count == 1 ? "image was" : "images were")} passed over</summary><ul>{result.Skipped.Select(skipped => Html.Of($"<li><code>{skipped.ImagePath}</code> {skipped.Reason}</li>"))}</ul></details>"""))}
-        <details><summary>Settings</summary><table class="settings">{result.Settings.Select(setting => Html.Of($"<tr><th>{setting.Key}</th><td>{Text(setting.Value) ?? "–"}</td></tr>"))}</table></details></section>
-        """);
-
-    private static Html Section(string title, string hint, Html content) => Html.Of($"""<section><h2>{title}</h2><p class="hint">{hint}</p>{content}</section>""");
-
-    private static Html Bar(double? value, double? before) => value is not { } share ? Html.None : Html.Of($"""
-        <span class="bar" style="--v:{share:F3}">{(before is { } mark ? Html.Of($"""<i style="--v:{mark:F3}"></i>""") : Html.None)}</span>
-        """);
-
-    private static IReadOnlyList<(double X, double Y)> Points(IReadOnlyList<JsonObject> lines, string key) =>
-        [.. lines.Where(line => line[key]?.GetValueKind() == JsonValueKind.Number).Select(line => (Number(line["step"]!), Number(line[key]!)))];
-
-    private static double Number(JsonNode node) => JsonSerializer.SerializeToElement(node).GetDouble();
-
-    private static string Words(string kind) => string.Concat(kind.Select((letter, i) => char.IsUpper(letter) ? (i == 0 ? "" : " ") + char.ToLowerInvariant(letter) : letter.ToString()));
-
-    private static string? Setting(EvalResult result, string name) => Text(result.Settings.GetValueOrDefault(name));
-
-    private static string? Text(object? value) => value is null ? null : Convert.ToString(value, CultureInfo.InvariantCulture);
-
-    private static string Show(double? value) => value?.ToString("F3", CultureInfo.InvariantCulture) ?? "–";
-
-    private static Html ReadStyle()
-    {
-        using var stream = typeof(Report).Assembly.GetManifestResourceStream("LrIad.Engine.Evaluate.Report.css")!;
+        using var stream = typeof(Report).Assembly.GetManifestResourceStream("LrIad.Engine.Evaluate." + name)!;
         using var reader = new StreamReader(stream);
-        return Html.Trusted(reader.ReadToEnd());
+        return reader.ReadToEnd().ReplaceLineEndings("\n");
     }
+}
+
+/// <summary>How the report's parts word things.</summary>
+internal static class ReportText
+{
+    /// <summary>A figure, or a dash where there is none.</summary>
+    public static string Show(double? value) => value?.ToString("F3", CultureInfo.InvariantCulture) ?? "–";
+
+    /// <summary>A figure's 95% interval in words; empty where it is not known.</summary>
+    public static string Interval(EvalResult result, string figure) => figure == "balanced_accuracy" && result.BalancedAccuracyInterval is [var low, var high]
+        ? string.Create(CultureInfo.InvariantCulture, $"95%: {low:F3} to {high:F3}")
+        : "";
+
+    /// <summary>A name of JSON or of an enum as words: always_normal, MissingTag.</summary>
+    public static string Words(string name) => string.Concat(name.Select((letter, i) => letter == '_' ? " " : char.IsUpper(letter) ? (i == 0 ? "" : " ") + char.ToLowerInvariant(letter) : letter.ToString()));
+
+    /// <summary>A setting of an evaluation, or null.</summary>
+    public static string? Setting(EvalResult result, string name) => Of(result.Settings.GetValueOrDefault(name));
+
+    /// <summary>A setting's value as a text.</summary>
+    public static string? Of(object? value) => value is null ? null : Convert.ToString(value, CultureInfo.InvariantCulture);
+
+    /// <summary>The last part of a path.</summary>
+    public static string Name(string? path) => Path.GetFileName(Path.TrimEndingDirectorySeparator(path ?? ""));
+
+    /// <summary>A part of the page.</summary>
+    public static Html Section(string title, string hint, Html content) => Html.Of($"""<section><h2>{title}</h2><p class="hint">{hint}</p>{content}</section>""");
+
+    /// <summary>A wide table: on a narrow screen it scrolls by itself, with the keyboard too.</summary>
+    public static Html Wide(string name, Html table) => Html.Of($"""<div class="scroll" role="region" aria-label="{name}" tabindex="0">{table}</div>""");
 }

@@ -11,7 +11,7 @@ internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)
 internal static class ReportCharts
 {
     private const double Width = 340, Height = 190, Left = 44, Right = 12, Top = 12, Bottom = 24;
-    private const double Side = 340, Edge = 40;
+    private const double Side = 340, Edge = 44;
 
     /// <summary>Noisy values over steps: a smoothed line over the raw one where there are enough of them.</summary>
     public static Html Curve(ChartLine line)
@@ -47,19 +47,20 @@ internal static class ReportCharts
         static double Y(double share) => Side - Edge - (share * (Side - Edge - Top));
         static string Point((double X, double Y) p) => string.Create(CultureInfo.InvariantCulture, $"{X(p.X):F1},{Y(p.Y):F1}");
         var ticks = new[] { 0, 0.25, 0.5, 0.75, 1 };
+        var labels = Apart([.. verdicts.Select(verdict => Y(verdict.Recall))], 15);
         return Html.Of($"""
             <svg class="roc" viewBox="0 0 {Side} {Side}" role="img" aria-label="ROC curve of the score, with the verdicts">
             {ticks.Select(tick => Html.Of($"""
                 <line class="grid" x1="{X(0)}" x2="{X(1)}" y1="{Y(tick):F1}" y2="{Y(tick):F1}"/><line class="grid" y1="{Y(0)}" y2="{Y(1)}" x1="{X(tick):F1}" x2="{X(tick):F1}"/>
-                <text class="tick" x="{X(0) - 6}" y="{Y(tick) + 3.5:F1}" text-anchor="end">{tick:0.##}</text><text class="tick" x="{X(tick):F1}" y="{Y(0) + 15}" text-anchor="middle">{tick:0.##}</text>
+                <text class="tick" x="{X(0) - 9}" y="{Y(tick) + 3.5:F1}" text-anchor="end">{tick:0.##}</text><text class="tick" x="{X(tick):F1}" y="{Y(0) + 19}" text-anchor="middle">{tick:0.##}</text>
                 """))}
-            <text class="axis" x="{X(0.5)}" y="{Side - 6}" text-anchor="middle">normal parts rejected</text>
-            <text class="axis" transform="translate(11 {Y(0.5)}) rotate(-90)" text-anchor="middle">defects found</text>
+            <text class="axis" x="{X(0.5)}" y="{Side - 3}" text-anchor="middle">normal parts rejected</text>
+            <text class="axis" transform="translate(10 {Y(0.5)}) rotate(-90)" text-anchor="middle">defects found</text>
             <line class="chance" x1="{X(0)}" y1="{Y(0)}" x2="{X(1)}" y2="{Y(1)}"/>
             <polyline class="line" points="{string.Join(' ', RocPoints(scored).Select(Point))}"/>
             {verdicts.Select((verdict, i) => Html.Of($"""
                 <g class="verdict v{i}"><circle r="6" cx="{X(verdict.FalseAlarms):F1}" cy="{Y(verdict.Recall):F1}"><title>{verdict.Name}: recall {verdict.Recall:F3}, specificity {1 - verdict.FalseAlarms:F3}</title></circle>
-                <text x="{X(verdict.FalseAlarms) + 11:F1}" y="{Y(verdict.Recall) + 4:F1}">{verdict.Name}</text></g>
+                <text x="{X(verdict.FalseAlarms) + (verdict.FalseAlarms > 0.8 ? -11 : 11):F1}" y="{labels[i] + 4:F1}" text-anchor="{(verdict.FalseAlarms > 0.8 ? "end" : "start")}">{verdict.Name}</text></g>
                 """))}</svg>
             """);
     }
@@ -94,6 +95,18 @@ internal static class ReportCharts
         var first = (long)Math.Floor((low / step) + 1e-9);
         var last = (long)Math.Ceiling((high / step) - 1e-9);
         return [.. Enumerable.Range(0, (int)(last - first) + 1).Select(i => (first + i) * step)];
+    }
+
+    // Heights of labels, the lower ones moved on so that none covers another.
+    internal static double[] Apart(double[] heights, double distance)
+    {
+        var last = double.NegativeInfinity;
+        foreach (var i in Enumerable.Range(0, heights.Length).OrderBy(i => heights[i]).ToArray())
+        {
+            last = heights[i] = Math.Max(heights[i], last + distance);
+        }
+
+        return heights;
     }
 
     // Each point is the mean of those around it.

@@ -1,78 +1,85 @@
-using LrIad.Engine.Data;
 using LrIad.Engine.Text;
-using SkiaSharp;
 
 namespace LrIad.Engine.Evaluate;
 
-/// <summary>The report's gallery: images with verdict, score and reasoning, the worst first.</summary>
+/// <summary>
+/// The report's gallery: every image with verdict, score and reasoning, the worst first. The first cards are plain markup; more cards, and a table of the images without a picture,
+/// lie in noscript elements. Without the script they are simply there; with it they cost nothing until it takes them in.
+/// </summary>
 internal static class ReportGallery
 {
-    /// <summary>Images shown at most, and the share of them that is kept for right verdicts.</summary>
-    internal const int Size = 60, KeptForRight = 12;
-
-    private const int ThumbnailSide = 192, JpegQuality = 82;
+    /// <summary>Cards of the first page, images with a picture at most, and how many of those are kept for right verdicts.</summary>
+    internal const int Page = 60, Pictures = 2000, KeptForRight = 200;
 
     private static readonly (string Class, string Name)[] Kinds =
         [("missed", "missed defect"), ("alarm", "false alarm"), ("invalid", "invalid answer"), ("found", "defect found"), ("passed", "normal, passed")];
 
-    /// <summary>The gallery.</summary>
-    public static Html Render(IReadOnlyList<Prediction> predictions)
+    /// <summary>The gallery, piece by piece.</summary>
+    /// <param name="predictions">All images.</param>
+    /// <param name="folder">Where the page lies.</param>
+    public static IEnumerable<Html> Pieces(IReadOnlyList<Prediction> predictions, string folder)
     {
-        var chosen = Choose(predictions);
-        var images = chosen.AsParallel().AsOrdered().Select(prediction => Thumbnail(prediction.ImagePath)).ToArray();
-        var counts = Kinds.Select(kind => chosen.Count(prediction => KindOf(prediction) == kind)).ToArray();
-        return Html.Of($"""
-            <div class="gallery">
-            <input type="radio" name="kind" id="k-all" checked><label for="k-all">all {chosen.Count}</label>
-            {Kinds.Zip(counts).Where(kind => kind.Second > 0).Select(kind => Html.Of($"""<input type="radio" name="kind" id="k-{kind.First.Class}"><label for="k-{kind.First.Class}">{kind.First.Name} {kind.Second}</label>"""))}
-            <div class="cards">
-            {chosen.Zip(images).Select(item => Card(item.First, item.Second))}
-            </div></div>
+        if (predictions.Count == 0)
+        {
+            yield break;
+        }
+
+        var (pictured, others) = Choose(predictions);
+        var categories = predictions.Select(prediction => prediction.Object).Distinct().Order(StringComparer.Ordinal).ToArray();
+        var kinds = Kinds.Select(kind => (kind.Class, kind.Name, Count: predictions.Count(prediction => KindOf(prediction) == kind))).Where(kind => kind.Count > 0).ToArray();
+        yield return Html.Of($"""
+            <section class="gallery" data-page="{Page}" data-count="{predictions.Count}"><h2>Images</h2>
+            <p class="hint">The worst first: wrong verdicts by how sure the score is of them, then right ones, the narrowest first.{(others.Count == 0 ? "" : $" {pictured.Count} have a picture in this file.")}</p>
+            <form class="controls" hidden>
+            <fieldset><legend>verdict</legend><label><input type="radio" name="kind" value="" checked><span>all {predictions.Count}</span></label>{kinds.Select(kind => Html.Of($"""<label><input type="radio" name="kind" value="{kind.Class}"><span>{kind.Name} {kind.Count}</span></label>"""))}</fieldset>
+            <label>category <select name="category"><option value="">all</option>{categories.Select(category => Html.Of($"""<option value="{category}">{category.Replace('_', ' ')}</option>"""))}</select></label>
+            <label>order <select name="order"><option value="worst">wrong first</option><option value="high">highest score first</option><option value="low">lowest score first</option><option value="category">by category</option></select></label>
+            <label>in the reasoning <input type="search" name="text" autocomplete="off"></label>
+            <p role="status"></p></form>
+            <ul class="cards">
+
             """);
+        var budget = ReportPicture.Budget(predictions, pictured.Count);
+        var cards = pictured.AsParallel().AsOrdered().WithDegreeOfParallelism(Math.Min(Environment.ProcessorCount, 8)).WithMergeOptions(ParallelMergeOptions.NotBuffered)
+            .Select(prediction => Card(prediction, ReportPicture.Of(prediction.ImagePath, budget), folder));
+        var written = 0;
+        foreach (var card in cards)
+        {
+            if (written++ == Page)
+            {
+                yield return Html.Of($"""</ul><noscript><ul class="cards">""");
+            }
+
+            yield return card;
+        }
+
+        yield return written > Page ? Html.Of($"</ul></noscript>") : Html.Of($"</ul>");
+        if (others.Count > 0)
+        {
+            yield return Html.Of($"""
+                <noscript><table class="rows"><thead><tr><th scope="col">image</th><th scope="col">verdict</th><th scope="col">score</th><th scope="col">reasoning</th></tr></thead><tbody>
+
+                """);
+            foreach (var prediction in others)
+            {
+                yield return Row(prediction, folder);
+            }
+
+            yield return Html.Of($"</tbody></table></noscript>");
+        }
+
+        yield return Html.Of($"""<p class="more"><button type="button" id="more" hidden>show more</button></p></section>""");
     }
 
-    /// <summary>Wrong and invalid verdicts, the surest errors first, then right ones, the narrowest first; some of both where there are both.</summary>
-    internal static IReadOnlyList<Prediction> Choose(IReadOnlyList<Prediction> predictions)
+    /// <summary>Which images have a picture: wrong and invalid verdicts, the surest errors first, then right ones, the narrowest first; some of both where there are both. And the others, in the same order.</summary>
+    internal static (IReadOnlyList<Prediction> Pictured, IReadOnlyList<Prediction> Others) Choose(IReadOnlyList<Prediction> predictions)
     {
         static double Error(Prediction prediction) => prediction.GtLabel == 1 ? -prediction.PredScore : prediction.PredScore;
         var byError = predictions.OrderByDescending(Error).ToLookup(prediction => prediction.PredLabel == prediction.GtLabel);
         var (wrong, right) = (byError[false].ToArray(), byError[true].ToArray());
-        var shownWrong = wrong[..Math.Min(wrong.Length, Size - Math.Min(right.Length, KeptForRight))];
-        return [.. shownWrong, .. right.Take(Size - shownWrong.Length)];
-    }
-
-    /// <summary>A small JPEG of an image as a data URI; null where it cannot be read any more.</summary>
-    internal static string? Thumbnail(string file)
-    {
-        RgbImage image;
-        try
-        {
-            image = ImageFile.Read(file);
-        }
-        catch (InputException)
-        {
-            return null;
-        }
-
-        using var full = ToBitmap(image);
-        var scale = Math.Min(1.0, (double)ThumbnailSide / Math.Max(image.Width, image.Height));
-        var size = new SKImageInfo(Math.Max(1, (int)Math.Round(image.Width * scale)), Math.Max(1, (int)Math.Round(image.Height * scale)), SKColorType.Rgba8888, SKAlphaType.Opaque);
-        using var small = full.Resize(size, new SKSamplingOptions(SKFilterMode.Linear, SKMipmapMode.Linear));
-        using var jpeg = small.Encode(SKEncodedImageFormat.Jpeg, JpegQuality);
-        return "data:image/jpeg;base64," + Convert.ToBase64String(jpeg.Span);
-    }
-
-    private static SKBitmap ToBitmap(RgbImage image)
-    {
-        var bitmap = new SKBitmap(new SKImageInfo(image.Width, image.Height, SKColorType.Rgba8888, SKAlphaType.Opaque));
-        var pixels = bitmap.GetPixelSpan();
-        for (int source = 0, target = 0; source < image.Data.Length; source += 3, target += 4)
-        {
-            image.Data.AsSpan(source, 3).CopyTo(pixels[target..]);
-            pixels[target + 3] = byte.MaxValue;
-        }
-
-        return bitmap;
+        var shownWrong = Math.Min(wrong.Length, Pictures - Math.Min(right.Length, KeptForRight));
+        var shownRight = Math.Min(right.Length, Pictures - shownWrong);
+        return ([.. wrong[..shownWrong], .. right[..shownRight]], [.. wrong[shownWrong..], .. right[shownRight..]]);
     }
 
     private static (string Class, string Name) KindOf(Prediction prediction) => Kinds[prediction switch
@@ -84,21 +91,37 @@ internal static class ReportGallery
         _ => 4,
     }];
 
-    private static Html Card(Prediction prediction, string? image)
+    private static Html Card(Prediction prediction, string? picture, string folder) => Html.Of($"""
+        <li class="card {KindOf(prediction).Class}"{Facts(prediction, folder)}>
+        {(picture is null ? Html.Of($"""<p class="gone">image not readable</p>""") : Html.Of($"""<div class="picture"><img src="{picture}" alt="{prediction.Object.Replace('_', ' ')}, {Truth(prediction)}"></div>"""))}
+        <p class="verdict">{KindOf(prediction).Name}</p><p class="score" title="score: larger is more defective">{Score(prediction)}</p>
+        <p class="what" title="{prediction.ImagePath}">{What(prediction)}</p><p class="truth">{Truth(prediction)}</p>
+        <p class="{ReasonClass(prediction)}" dir="auto">{Reason(prediction)}</p></li>
+
+        """);
+
+    // The script makes a card of it: each paragraph is a part of the card.
+    private static Html Row(Prediction prediction, string folder) => Html.Of($"""
+        <tr class="{KindOf(prediction).Class}"{Facts(prediction, folder)}><th scope="row"><p class="what">{What(prediction)}</p></th><td><p class="verdict">{KindOf(prediction).Name}</p><p class="truth">{Truth(prediction)}</p></td><td><p class="score">{Score(prediction)}</p></td><td><p class="{ReasonClass(prediction)}" dir="auto">{Reason(prediction)}</p></td></tr>
+
+        """);
+
+    private static Html Facts(Prediction prediction, string folder) => Html.Of($"""
+         data-label="{prediction.GtLabel}" data-score="{prediction.PredScore:R}" data-category="{prediction.Object}"{(ReportPicture.Address(prediction.ImagePath, folder) is { } address ? Html.Of($""" data-file="{address}" """) : Html.None)}
+        """);
+
+    private static Html What(Prediction prediction) => Html.Of($"{prediction.Object.Replace('_', ' ')} · <bdi>{Path.GetFileName(Path.GetDirectoryName(prediction.ImagePath))}/{Path.GetFileName(prediction.ImagePath)}</bdi>");
+
+    private static string Truth(Prediction prediction)
     {
-        var kind = KindOf(prediction);
-        var contradicts = Answer.Parse(prediction.Completion).Contradicts == true;
-        var text = prediction.Explanation.Length > 0 ? prediction.Explanation : "(no reasoning)";
-        return Html.Of($"""
-            <figure class="card {kind.Class}">
-            {(image is null ? Html.Of($"""<div class="gone">image not readable</div>""") : Html.Of($"""<img src="{image}" alt="{prediction.Object}" loading="lazy">"""))}
-            <figcaption><p class="verdict"><b>{kind.Name}</b><span title="score: larger is more defective">{prediction.PredScore:+0.00;-0.00;0.00}</span></p>
-            <p class="what" title="{prediction.ImagePath}">{prediction.Object.Replace('_', ' ')} · {ShortPath(prediction.ImagePath)}</p>
-            {(prediction.Valid ? Html.None : Html.Of($"""<p class="note">labelled {(prediction.GtLabel == 1 ? "defect" : "normal")}; all of the answer:</p>"""))}
-            <p class="reason{(prediction.Valid ? "" : " whole")}" tabindex="0">{text}</p>
-            {(contradicts ? Html.Of($"""<p class="note">the reasoning says the opposite of the answer</p>""") : Html.None)}</figcaption></figure>
-            """);
+        var label = prediction.GtLabel == 1 ? "labelled defect" : "labelled normal";
+        var against = Answer.Parse(prediction.Completion).Contradicts == true ? ", against its own reasoning" : "";
+        return prediction.PredLabel is { } answer ? $"{label}, answered “{(answer == 1 ? "defect" : "normal")}”{against}" : $"{label}, no valid answer; all of it:";
     }
 
-    private static string ShortPath(string path) => $"{Path.GetFileName(Path.GetDirectoryName(path))}/{Path.GetFileName(path)}";
+    private static string Score(Prediction prediction) => prediction.PredScore.ToString("+0.00;−0.00;0.00", System.Globalization.CultureInfo.InvariantCulture);
+
+    private static string ReasonClass(Prediction prediction) => prediction.Valid ? "reason" : "reason whole";
+
+    private static string Reason(Prediction prediction) => prediction.Explanation.Length > 0 ? prediction.Explanation : "(no reasoning)";
 }

@@ -4,45 +4,43 @@ using System.Xml.Linq;
 using CsCheck;
 using LrIad.Engine.Data;
 using LrIad.Engine.Evaluate;
-using LrIad.Engine.Text;
 
 namespace LrIad.Engine.Tests.Evaluate;
 
 [TestFixture]
 internal sealed partial class ReportTests
 {
-    private static readonly string Image = Directory.GetFiles(TestFiles.Sample("parts-mvtec"), "*.png", SearchOption.AllDirectories).Order(StringComparer.Ordinal).First();
-
     [Test]
     public void NothingFromOutsideGetsInAsMarkup()
     {
         const string Hostile = "<script>alert('\"&')</script>";
-        var prediction = Of(1, null, 0.5, Hostile) with { Object = Hostile, ImagePath = $"/data/{Hostile}/x.png", Valid = false };
-        var result = Result([prediction]) with
+        var prediction = ReportExamples.Of(1, null, 0.5, Hostile) with { Object = Hostile, ImagePath = $"/data/{Hostile}/x.png", Valid = false };
+        var result = ReportExamples.Result([prediction]) with
         {
             Skipped = [new Skipped(Hostile, Hostile)],
             Settings = new Dictionary<string, object?> { ["data"] = "a/" + Hostile, ["model"] = Hostile, ["adapter"] = Hostile, [Hostile] = Hostile },
         };
-        var page = Report.Render(new ReportData
+        var page = ReportExamples.Render(new ReportData
         {
             Result = result,
             Predictions = [prediction],
             Before = result,
             Training = [new JsonObject { ["step"] = 1, ["rewards/<script>/mean"] = 1 }, new JsonObject { ["step"] = 2, ["rewards/<script>/mean"] = 2 }],
         });
-        Assert.That(page, Does.Not.Contain("<script").And.Contain("&lt;script&gt;alert("));
+        Assert.That(OwnScript().Replace(page, ""), Does.Not.Contain("<script").And.Contain("&lt;script&gt;alert("));
         AssertWellFormed(page);
     }
 
     [Test]
     public void ThePageNeedsNothingElse()
     {
-        var page = Report.Render(Example());
+        var page = ReportExamples.Render(ReportExamples.Training());
         Assert.Multiple(() =>
         {
-            Assert.That(WithoutImages(page), Does.Not.Contain("http").And.Not.Contain("@import").And.Not.Contain("<link").And.Not.Contain("<script"));
-            Assert.That(Source().Matches(page).Select(match => match.Groups[1].Value), Is.Not.Empty.And.All.StartsWith("data:image/jpeg;base64,"));
-            Assert.That(WithoutImages(page), Does.Not.Contain("url("));
+            Assert.That(WithoutImages(page), Does.Not.Contain("://").And.Not.Contain("@import").And.Not.Contain("<link").And.Not.Contain("url("));
+            Assert.That(Source().Matches(page).Select(match => match.Groups[1].Value), Is.Not.Empty.And.All.StartsWith("data:image/webp;base64,"));
+            Assert.That(Handler().Matches(WithoutImages(page)), Is.Empty, "handlers in the markup");
+            Assert.That(Regex.Count(page, "<script"), Is.EqualTo(1));
         });
         AssertWellFormed(page);
     }
@@ -50,8 +48,8 @@ internal sealed partial class ReportTests
     [Test]
     public void FiguresStandBesideTheTrivialAnswersAndThoseBefore()
     {
-        var page = Report.Render(Example());
-        foreach (var text in new[] { "after training", "before training", "always normal", "always defect", "balanced accuracy", "+0.250", "Training changed balanced accuracy by +0.250 (95%: ", "Finds <b>50%</b> of the defects", "Training", "gradient norm", "format reward" })
+        var page = ReportExamples.Render(ReportExamples.Training());
+        foreach (var text in new[] { "after training", "before training", "always normal", "always defect", "balanced accuracy", "+0.250", "Training changed balanced accuracy by +0.250 (95%: ", "Finds <b>1 of 2</b> defects", "cries wolf on <b>0 of 2</b> normal parts", "beside: always normal 0.500, always defect 0.500", "in the required form", "Settings and versions", "Training", "loss", "gradient norm", "format reward" })
         {
             Assert.That(page, Does.Contain(text));
         }
@@ -62,8 +60,8 @@ internal sealed partial class ReportTests
     [Test]
     public void WithoutDefectsThereAreDashesAndNoCrash([Values(0, 1, 3)] int images)
     {
-        var predictions = Enumerable.Range(0, images).Select(i => Of(0, i == 0 ? 1 : 0, i)).ToArray();
-        var page = Report.Render(new ReportData { Result = Result(predictions), Predictions = predictions });
+        var predictions = Enumerable.Range(0, images).Select(i => ReportExamples.Of(0, i == 0 ? 1 : 0, i)).ToArray();
+        var page = ReportExamples.Render(new ReportData { Result = ReportExamples.Result(predictions), Predictions = predictions });
         Assert.That(WithoutImages(page), Does.Contain("–").And.Not.Contain("NaN"));
         AssertWellFormed(page);
     }
@@ -71,37 +69,84 @@ internal sealed partial class ReportTests
     [Test]
     public void AnImageThatIsGoneIsSaid()
     {
-        var prediction = Of(1, 0, -1) with { ImagePath = "/nowhere/at/all.png" };
-        Assert.That(Report.Render(new ReportData { Result = Result([prediction]), Predictions = [prediction] }), Does.Contain("image not readable"));
+        var prediction = ReportExamples.Of(1, 0, -1) with { ImagePath = "/nowhere/at/all.png" };
+        Assert.That(ReportExamples.Render(new ReportData { Result = ReportExamples.Result([prediction]), Predictions = [prediction] }), Does.Contain("image not readable"));
     }
 
     [Test]
-    public void TheGalleryBeginsWithTheWorstAndHasSomeOfBoth() => Gen.Select(Gen.Int[0, 1], Gen.OneOf<int?>(0, 1, null), Gen.Double[-5, 5]).Array[0, 300].Sample(items =>
+    public void PicturesAreOfTheWorstAndOfSomeOfBoth() => Gen.Select(Gen.Int[0, 1], Gen.OneOf<int?>(0, 1, null), Gen.Double[-5, 5], Gen.Int[1, 20]).Array[0, 300].Sample(items =>
     {
-        var predictions = items.Select(item => Of(item.Item1, item.Item2, item.Item3)).ToArray();
-        var chosen = ReportGallery.Choose(predictions);
+        // Each item some times over, so that there are at times more than have a picture.
+        var predictions = items.SelectMany(item => Enumerable.Range(0, item.Item4).Select(_ => ReportExamples.Of(item.Item1, item.Item2, item.Item3))).ToArray();
+        var (pictured, others) = ReportGallery.Choose(predictions);
         bool Wrong(Prediction p) => p.GtLabel != p.PredLabel;
         double Error(Prediction p) => p.GtLabel == 1 ? -p.PredScore : p.PredScore;
         var (wrong, right) = (predictions.Count(Wrong), predictions.Count(p => !Wrong(p)));
-        var shown = chosen.TakeWhile(Wrong).ToArray();
-        Assert.That(chosen, Has.Count.EqualTo(Math.Min(ReportGallery.Size, predictions.Length)));
-        Assert.That(chosen.Skip(shown.Length).Any(Wrong), Is.False);
-        Assert.That(chosen.Count - shown.Length, Is.GreaterThanOrEqualTo(Math.Min(right, ReportGallery.KeptForRight)));
-        Assert.That(shown.Length, Is.GreaterThanOrEqualTo(Math.Min(wrong, ReportGallery.Size - ReportGallery.KeptForRight)));
+        var shown = pictured.TakeWhile(Wrong).ToArray();
+        Assert.That(pictured, Has.Count.EqualTo(Math.Min(ReportGallery.Pictures, predictions.Length)));
+        Assert.That(pictured.Concat(others).ToHashSet(ReferenceEqualityComparer.Instance).SetEquals(predictions), Is.True);
+        Assert.That(pictured.Count + others.Count, Is.EqualTo(predictions.Length));
+        Assert.That(pictured.Skip(shown.Length).Any(Wrong), Is.False);
+        Assert.That(pictured.Count - shown.Length, Is.GreaterThanOrEqualTo(Math.Min(right, ReportGallery.KeptForRight)));
+        Assert.That(shown.Length, Is.GreaterThanOrEqualTo(Math.Min(wrong, ReportGallery.Pictures - ReportGallery.KeptForRight)));
         Assert.That(shown.Select(Error), Is.EqualTo(predictions.Where(Wrong).Select(Error).OrderDescending().Take(shown.Length)));
+    }, iter: 60);
+
+    [Test]
+    public void PicturesKeepTheShapeAndTheBudget([Values(24_000, 4_000, 1_500)] int budget)
+    {
+        var uri = ReportPicture.Of(ReportExamples.Image, budget)!;
+        var file = Path.Combine(TestFiles.NewFolder(), "picture.webp");
+        File.WriteAllBytes(file, Convert.FromBase64String(uri["data:image/webp;base64,".Length..]));
+        var (small, full) = (ImageFile.Read(file), ImageFile.Read(ReportExamples.Image));
+        Assert.That((double)small.Width / small.Height, Is.EqualTo((double)full.Width / full.Height).Within(0.02));
+        Assert.That(new FileInfo(file).Length, Is.LessThanOrEqualTo(budget));
+        Assert.That(Math.Max(small.Width, small.Height), Is.LessThanOrEqualTo(320));
+        Assert.That(small.Data.Average(value => (double)value), Is.EqualTo(full.Data.Average(value => (double)value)).Within(3));
+    }
+
+    [Test]
+    public void AnOriginalIsFoundFromWhereThePageLies()
+    {
+        var folder = TestFiles.NewFolder();
+        var file = Path.Combine(folder, "a b", "50% #1?.png");
+        Directory.CreateDirectory(Path.GetDirectoryName(file)!);
+        File.Copy(ReportExamples.Image, file);
+        var page = Path.Combine(folder, "run");
+        Assert.Multiple(() =>
+        {
+            Assert.That(Path.GetFullPath(Path.Combine(page, Uri.UnescapeDataString(ReportPicture.Address(file, page)!))), Is.EqualTo(file));
+            Assert.That(ReportPicture.Address(Path.Combine(folder, "gone.png"), folder), Is.Null);
+        });
+    }
+
+    [Test]
+    public void HistogramsCountEveryImageOnce() => Gen.Select(Gen.Int[0, ReportHistogram.Bins - 1], Gen.Bool).Array[1, 80].Sample(drawn =>
+    {
+        const double Low = -5, High = 5;
+        var items = drawn.Select(item => (Low + ((item.Item1 + 0.5) * (High - Low) / ReportHistogram.Bins), item.Item2)).ToArray();
+        foreach (var defect in new[] { true, false })
+        {
+            Assert.That(ReportHistogram.Count(items, defect, Low, High), Is.EqualTo(Enumerable.Range(0, ReportHistogram.Bins).Select(bin => drawn.Count(item => item == (bin, defect)))));
+        }
+
+        var svg = ReportHistogram.Render(items).ToString();
+        Assert.That(svg, Does.Not.Contain("NaN").And.Not.Contain("∞"));
+        _ = XElement.Parse(svg);
     });
 
     [Test]
-    public void ThumbnailsAreSmallAndKeepTheShape()
+    public void TextOfAnyKindStaysTextAndLegal() => Gen.Char.Array[0, 200].Select(letters => new string(letters)).Sample(text =>
     {
-        var uri = ReportGallery.Thumbnail(Image)!;
-        var file = Path.Combine(TestFiles.NewFolder(), "thumbnail.jpg");
-        File.WriteAllBytes(file, Convert.FromBase64String(uri["data:image/jpeg;base64,".Length..]));
-        var (small, full) = (ImageFile.Read(file), ImageFile.Read(Image));
-        Assert.That((double)small.Width / small.Height, Is.EqualTo((double)full.Width / full.Height).Within(0.02));
-        Assert.That(Math.Max(small.Width, small.Height), Is.LessThanOrEqualTo(192));
-        Assert.That(small.Data.Average(value => (double)value), Is.EqualTo(full.Data.Average(value => (double)value)).Within(3));
-    }
+        var xml = XElement.Parse("<p>" + Html.Of($"{text}") + "</p>");
+        foreach (var (was, now) in text.ReplaceLineEndings("\n").Zip(xml.Value.ReplaceLineEndings("\n")))
+        {
+            if (!char.IsControl(was) && !char.IsSurrogate(was) && was < '\ufffe')
+            {
+                Assert.That(now, Is.EqualTo(was));
+            }
+        }
+    });
 
     [Test]
     public void TheAreaUnderTheCurveIsTheAuroc() => Gen.Select(Gen.Int[-4, 4], Gen.Bool).Array[2, 60].Sample(items =>
@@ -128,64 +173,27 @@ internal sealed partial class ReportTests
         }
     });
 
-    private static ReportData Example()
-    {
-        Prediction[] before = [Of(1, 0, -1), Of(1, 0, 0.2), Of(0, 0, -2), Of(0, 0, -1)];
-        Prediction[] after = [Of(1, 1, 1, "A crack."), Of(1, 0, -0.2), Of(0, 0, -2), Of(0, 0, -1)];
-        return new ReportData
-        {
-            Result = Result(after),
-            Predictions = after,
-            Before = Result(before),
-            Training = [.. Enumerable.Range(1, 30).Select(step => new JsonObject { ["step"] = step, ["reward"] = step / 30.0, ["rewards/format/mean"] = 1.0, ["kl"] = null, ["grad_norm"] = 0.1 * step })],
-            Course = [(0, Result(before).Pooled), (30, Result(after).Pooled)],
-        };
-    }
-
-    private static Prediction Of(int label, int? verdict, double score, string reasoning = "Regular.") => new()
-    {
-        ImagePath = Image,
-        Object = "metal_nut",
-        GtLabel = label,
-        PredLabel = verdict,
-        PredScore = score,
-        Explanation = reasoning,
-        Completion = verdict is { } said ? $"<think>{reasoning}</think> <answer>{(said == 1 ? "A" : "B")}</answer>" : reasoning,
-        Valid = verdict is not null,
-    };
-
-    private static EvalResult Result(Prediction[] predictions)
-    {
-        Judged[] judged = [.. predictions.Select(p => new Judged(p.Object, p.GtLabel == 1, p.PredLabel switch { 1 => AnswerKind.Defect, 0 => AnswerKind.Normal, _ => AnswerKind.Invalid }, p.PredScore))];
-        var pooled = Metrics.Compute(judged, "wrong");
-        return new EvalResult
-        {
-            Pooled = pooled,
-            BalancedAccuracyInterval = Bootstrap.Of(judged, "wrong", seed: 0).BalancedAccuracy,
-            Classes = judged.GroupBy(item => item.Object).ToDictionary(group => group.Key, group => Metrics.Compute([.. group], "wrong")),
-            Baselines = new Dictionary<string, Figures> { ["always_normal"] = Metrics.Always(judged, AnswerKind.Normal), ["always_defect"] = Metrics.Always(judged, AnswerKind.Defect) },
-            InvalidKinds = new Dictionary<string, int> { ["MissingTag"] = pooled.Invalid },
-            Contradictions = 0,
-            Skipped = [],
-            Settings = new Dictionary<string, object?> { ["data"] = "samples/parts-mvtec", ["model"] = "samples/tiny-qwen2-vl", ["adapter"] = null, ["votes"] = 0 },
-        };
-    }
-
     // Base64 may spell anything.
-    private static string WithoutImages(string page) => Source().Replace(page, "");
+    private static string WithoutImages(string page) => Source().Replace(OwnScript().Replace(page, ""), "");
 
     // All tags but HTML's own void ones are closed, and nested as they are opened.
     private static void AssertWellFormed(string page)
     {
-        var xml = VoidTag().Replace(page.Replace("<!DOCTYPE html>", "", StringComparison.Ordinal), match => match.Value[..^1] + "/>");
+        var xml = VoidTag().Replace(OwnScript().Replace(page, "").Replace("<!DOCTYPE html>", "", StringComparison.Ordinal), match => match.Value[..^1] + "/>");
         Assert.That(() => XDocument.Parse(Boolean().Replace(xml, "")), Throws.Nothing);
     }
 
-    [GeneratedRegex("<(?:meta|img|input)\\b[^>]*>")]
+    [GeneratedRegex("<script>'use strict'.*?</script>", RegexOptions.Singleline)]
+    private static partial Regex OwnScript();
+
+    [GeneratedRegex("<(?:meta|img|input|br)\\b[^>]*>")]
     private static partial Regex VoidTag();
 
-    [GeneratedRegex(" (?:checked|open)(?=/?>)")]
+    [GeneratedRegex(" (?:checked|hidden)(?=[ />])")]
     private static partial Regex Boolean();
+
+    [GeneratedRegex("<[^>]* on\\w+=")]
+    private static partial Regex Handler();
 
     [GeneratedRegex("(?:src|href)=\"([^\"]*)\"")]
     private static partial Regex Source();
