@@ -114,8 +114,14 @@ public static class GridStudy
 
             var evaluation = new EvalConfig
             {
-                Model = config.Train.Model, Adapter = trained?.Checkpoint, Data = run.Direction.Test, Out = tested, MaxPixels = config.Train.MaxPixels,
-                PromptTemplate = config.Train.PromptTemplate, Strict = config.Train.Strict, BatchSize = config.BatchSize,
+                Model = config.Train.Model,
+                Adapter = trained?.Checkpoint,
+                Data = run.Direction.Test,
+                Out = tested,
+                MaxPixels = config.Train.MaxPixels,
+                PromptTemplate = config.Train.PromptTemplate,
+                Strict = config.Train.Strict,
+                BatchSize = config.BatchSize,
             };
             var result = Evaluation.Run(evaluation, backend, new Forward<EvalProgress>(progress => report(null, progress)), cancellation);
             return new StudyRow

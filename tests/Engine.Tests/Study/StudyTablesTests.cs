@@ -32,8 +32,18 @@ internal sealed class StudyTablesTests
         var figures = new Figures { N = 10, TruePositives = 2, FalseNegatives = 2, TrueNegatives = 5, FalsePositives = 1, BalancedAccuracy = balanced, Recall = 0.5 };
         return new StudyRow
         {
-            Arm = arm, Seed = seed, Direction = "a → b", Steps = 3, TrainingSeconds = 1.5, ZeroSpread = arm == "base" ? null : 0.25, Pooled = figures, BalancedAccuracyInterval = null,
-            Classes = new Dictionary<string, Figures> { ["gear"] = figures }, Baselines = new Dictionary<string, Figures> { ["always_normal"] = figures with { BalancedAccuracy = 0.5 } }, Contradictions = 0, TrainingImages = null,
+            Arm = arm,
+            Seed = seed,
+            Direction = "a → b",
+            Steps = 3,
+            TrainingSeconds = 1.5,
+            ZeroSpread = arm == "base" ? null : 0.25,
+            Pooled = figures,
+            BalancedAccuracyInterval = null,
+            Classes = new Dictionary<string, Figures> { ["gear"] = figures },
+            Baselines = new Dictionary<string, Figures> { ["always_normal"] = figures with { BalancedAccuracy = 0.5 } },
+            Contradictions = 0,
+            TrainingImages = null,
         };
     }
 }
