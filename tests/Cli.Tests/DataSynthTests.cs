@@ -65,9 +65,14 @@ internal sealed class DataSynthTests
         var folder = Scratch.NewFolder();
         using var process = StartUntilItWrites(folder);
         Process.Start("sh", ["-c", $"kill -INT {process.Id}"])!.WaitForExit();
-        var error = process.StandardError.ReadToEnd();
-        process.WaitForExit();
-        Assert.That(process.ExitCode, Is.EqualTo(130), error);
+        var error = process.StandardError.ReadToEndAsync();
+        if (!process.WaitForExit(TimeSpan.FromMinutes(1)))
+        {
+            process.Kill();
+            Assert.Fail("It did not stop; tests that are started with SIGINT ignored, as in the background, cannot see it do so.");
+        }
+
+        Assert.That(process.ExitCode, Is.EqualTo(130), error.Result);
         Assert.That(Directory.GetFileSystemEntries(folder), Is.Empty);
     }
 
