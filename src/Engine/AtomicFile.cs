@@ -27,6 +27,11 @@ public static class AtomicFile
             TryDelete(temporary);
             throw new InputException($"{file} could not be written: {e.Message} Nothing that was there before has changed.", e);
         }
+        catch (OperationCanceledException)
+        {
+            TryDelete(temporary);
+            throw;
+        }
     }
 
     /// <summary>Writes a text file in UTF-8.</summary>

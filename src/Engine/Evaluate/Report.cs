@@ -32,8 +32,11 @@ public static class Report
     private static readonly Lazy<Html> Script = new(() => Html.Trusted(Resource("Report.js")));
 
     /// <summary>Writes a report. Images that are gone meanwhile are shown as gone.</summary>
+    /// <param name="file">The file.</param>
+    /// <param name="data">What it shows.</param>
+    /// <param name="cancellation">Stops it; what was there before stays.</param>
     /// <exception cref="InputException">The file cannot be written.</exception>
-    public static void Write(string file, ReportData data)
+    public static void Write(string file, ReportData data, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(data);
         AtomicFile.Write(file, stream =>
@@ -41,6 +44,7 @@ public static class Report
             using var writer = new StreamWriter(stream, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false), bufferSize: 1 << 16, leaveOpen: true);
             foreach (var piece in Pieces(data, Path.GetDirectoryName(Path.GetFullPath(file))!))
             {
+                cancellation.ThrowIfCancellationRequested();
                 writer.Write(piece);
             }
         });
@@ -121,8 +125,8 @@ public static class Report
     }
 
     private static Html Skipped(EvalResult result) => result.Skipped.Count == 0 ? Html.None : ReportText.Section(
-        "Passed over",
-        $"{result.Skipped.Count} {(result.Skipped.Count == 1 ? "image was" : "images were")} not judged, and no figure counts them.",
+        "Not judged",
+        $"{result.Skipped.Count} {(result.Skipped.Count == 1 ? "image was" : "images were")} passed over: no figure counts them.",
         Html.Of($"""<ul class="skipped">{result.Skipped.Select(skipped => Html.Of($"<li><code>{skipped.ImagePath}</code> {skipped.Reason}</li>"))}</ul>"""));
 
     private static Html Settings(EvalResult result)

@@ -47,7 +47,6 @@ internal static class ReportCharts
         static double Y(double share) => Side - Edge - (share * (Side - Edge - Top));
         static string Point((double X, double Y) p) => string.Create(CultureInfo.InvariantCulture, $"{X(p.X):F1},{Y(p.Y):F1}");
         var ticks = new[] { 0, 0.25, 0.5, 0.75, 1 };
-        var labels = Apart([.. verdicts.Select(verdict => Y(verdict.Recall))], 15);
         return Html.Of($"""
             <svg class="roc" viewBox="0 0 {Side} {Side}" role="img" aria-label="ROC curve of the score, with the verdicts">
             {ticks.Select(tick => Html.Of($"""
@@ -58,10 +57,8 @@ internal static class ReportCharts
             <text class="axis" transform="translate(10 {Y(0.5)}) rotate(-90)" text-anchor="middle">defects found</text>
             <line class="chance" x1="{X(0)}" y1="{Y(0)}" x2="{X(1)}" y2="{Y(1)}"/>
             <polyline class="line" points="{string.Join(' ', RocPoints(scored).Select(Point))}"/>
-            {verdicts.Select((verdict, i) => Html.Of($"""
-                <g class="verdict v{i}"><circle r="6" cx="{X(verdict.FalseAlarms):F1}" cy="{Y(verdict.Recall):F1}"><title>{verdict.Name}: recall {verdict.Recall:F3}, specificity {1 - verdict.FalseAlarms:F3}</title></circle>
-                <text x="{X(verdict.FalseAlarms) + (verdict.FalseAlarms > 0.8 ? -11 : 11):F1}" y="{labels[i] + 4:F1}" text-anchor="{(verdict.FalseAlarms > 0.8 ? "end" : "start")}">{verdict.Name}</text></g>
-                """))}</svg>
+            {verdicts.Select((verdict, i) => Html.Of($"""<circle class="verdict v{i}" r="6" cx="{X(verdict.FalseAlarms):F1}" cy="{Y(verdict.Recall):F1}"><title>{verdict.Name}: recall {verdict.Recall:F3}, specificity {1 - verdict.FalseAlarms:F3}</title></circle>"""))}</svg>
+            <p class="legend dots">{verdicts.Select((verdict, i) => Html.Of($"""<span class="v{i}">{verdict.Name}</span>"""))}<span class="chance">chance</span></p>
             """);
     }
 
@@ -95,18 +92,6 @@ internal static class ReportCharts
         var first = (long)Math.Floor((low / step) + 1e-9);
         var last = (long)Math.Ceiling((high / step) - 1e-9);
         return [.. Enumerable.Range(0, (int)(last - first) + 1).Select(i => (first + i) * step)];
-    }
-
-    // Heights of labels, the lower ones moved on so that none covers another.
-    internal static double[] Apart(double[] heights, double distance)
-    {
-        var last = double.NegativeInfinity;
-        foreach (var i in Enumerable.Range(0, heights.Length).OrderBy(i => heights[i]).ToArray())
-        {
-            last = heights[i] = Math.Max(heights[i], last + distance);
-        }
-
-        return heights;
     }
 
     // Each point is the mean of those around it.

@@ -27,7 +27,7 @@ internal static class ReportHistogram
             })}</g>
             """);
         return Html.Of($"""
-            <div><p class="legend"><span class="defects">defects, upwards</span><span class="normals">normal parts, downwards; each a share of its own class</span></p>
+            <div><p class="legend"><span class="defects">defects, upwards</span><span class="normals">normal parts, downwards</span></p>
             <svg class="histogram" viewBox="0 0 {Width} {Height}" role="img" aria-label="Scores: {defects.Sum()} defects above the line, {normals.Sum()} normal parts below it, as shares of each class">
             {ticks.Select(tick => Html.Of($"""<line class="grid" x1="{X(tick):F1}" x2="{X(tick):F1}" y1="{Top}" y2="{Height - Bottom}"/><text x="{X(tick):F1}" y="{Height - Bottom + 15}" text-anchor="{(tick == low ? "start" : tick == high ? "end" : "middle")}">{tick:0.####}</text>"""))}
             {Bars(defects, ofDefects, 1, "defects")}{Bars(normals, ofNormals, -1, "normals")}

@@ -20,7 +20,7 @@ internal static class ReportTraining
         var charts = rewards.Prepend(("reward", "reward")).Concat(Curves)
             .Select(curve => new ChartLine(curve.Item2, Points(data.Training, curve.Item1)))
             .Where(line => line.Points.Count > 1)
-            .Select(line => Html.Of($"""<div class="chart"><h3>{line.Name}<span>{line.Points[^1].Y:G4}</span></h3>{ReportCharts.Curve(line)}</div>"""))
+            .Select(line => Html.Of($"""<div class="chart"><h3>{line.Name}<span>{line.Points[^1].Y:G3}</span></h3>{ReportCharts.Curve(line)}</div>"""))
             .ToList();
         if (data.Course.Count > 1)
         {

@@ -26,16 +26,16 @@ internal static class ReportVerdicts
             "The verdict is what the model answers after reasoning. The score ranks images without it; its curve says what another threshold would give.",
             Html.Of($"""
                 <div class="pair"><div>{Confusion(data)}{Invalid(data.Result)}<p class="sub">{data.Result.Contradictions} valid {(data.Result.Contradictions == 1 ? "answer says" : "answers say")} the opposite of {(data.Result.Contradictions == 1 ? "its" : "their")} own reasoning.</p>
-                {(scored.Length == 0 ? Html.None : Html.Of($"""<h3 class="later">Scores of the two classes</h3>{ReportHistogram.Render(scored)}"""))}</div>{curves}</div>
+                {(scored.Length == 0 ? Html.None : Html.Of($"""<h3 class="later">Scores of the two classes, each as shares of its own</h3>{ReportHistogram.Render(scored)}"""))}</div>{curves}</div>
                 """));
     }
 
     private static IEnumerable<(string Name, double FalseAlarms, double Recall)> Verdicts(ReportData data, double recall, double specificity)
     {
-        yield return (data.Before is null ? "verdicts" : "after", 1 - specificity, recall);
+        yield return ("the verdicts", 1 - specificity, recall);
         if (data.Before?.Pooled is { Recall: { } earlier, Specificity: { } earlierSpecificity })
         {
-            yield return ("before", 1 - earlierSpecificity, earlier);
+            yield return ("those before training", 1 - earlierSpecificity, earlier);
         }
     }
 

@@ -78,7 +78,7 @@ internal sealed class EvaluationTests
     [Test]
     public void TheReportIsThereAndMetricsAreReadBack()
     {
-        Assert.That(File.ReadAllText(Path.Combine(_output, "report.html")), Does.Contain("Passed over").And.Contain("zzz.png"));
+        Assert.That(File.ReadAllText(Path.Combine(_output, "report.html")), Does.Contain("passed over").And.Contain("zzz.png"));
         var read = Evaluation.Read(Path.Combine(_output, "metrics.json"));
         Assert.That(JsonSerializer.Serialize(read, Evaluation.Json), Is.EqualTo(JsonSerializer.Serialize(_result, Evaluation.Json)));
         Assert.That(Directory.GetFileSystemEntries(_output).Select(Path.GetFileName).Order(), Is.EqualTo(new[] { "metrics.json", "predictions.jsonl", "report.html" }));

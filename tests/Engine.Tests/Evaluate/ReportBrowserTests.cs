@@ -132,6 +132,12 @@ internal sealed class ReportBrowserTests
             Assert.That(await browser.Value<string[]>(LowContrast), Is.Empty, theme);
         }
 
+        await browser.Call("Emulation.setEmulatedMedia", new() { ["media"] = "print" });
+        await AssertFits(browser, 718);
+        Assert.That(await browser.Value<bool>("[...document.querySelectorAll('.scroll')].every(part => part.scrollWidth <= part.clientWidth)"), Is.True, "no table is cut off on paper");
+        Assert.That(await browser.Value<bool>("[...document.querySelectorAll('.controls, #theme, #more')].some(part => part.checkVisibility())"), Is.False, "controls on paper");
+        Assert.That(await browser.Value<string>("getComputedStyle(document.body).backgroundColor"), Is.EqualTo("rgb(255, 255, 255)"));
+
         var levels = await browser.Value<int[]>("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => Number(h.localName[1]))");
         Assert.That(levels[0], Is.EqualTo(1));
         Assert.That(levels.Count(level => level == 1), Is.EqualTo(1));
@@ -231,11 +237,11 @@ internal sealed class ReportBrowserTests
         var random = new Random(3);
         return [.. Enumerable.Range(0, count).Select(i =>
         {
-            using var bitmap = new SKBitmap(new SKImageInfo(700, 700, SKColorType.Rgba8888, SKAlphaType.Opaque));
+            using var bitmap = new SKBitmap(new SKImageInfo(420, 420, SKColorType.Rgba8888, SKAlphaType.Opaque));
             var pixels = bitmap.GetPixelSpan();
             for (var at = 0; at < pixels.Length; at += 4)
             {
-                var value = (byte)((at / 2800 / 4) + random.Next(60));
+                var value = (byte)((at / 1680 / 3) + random.Next(60));
                 (pixels[at], pixels[at + 1], pixels[at + 2], pixels[at + 3]) = (value, (byte)(value / 2 + random.Next(30)), (byte)(255 - value), 255);
             }
 

@@ -58,6 +58,17 @@ internal sealed partial class ReportTests
     }
 
     [Test]
+    public void AnInterruptedReportLeavesTheOneBefore()
+    {
+        var file = Path.Combine(TestFiles.NewFolder(), "report.html");
+        Report.Write(file, ReportExamples.Training());
+        var before = File.ReadAllText(file);
+        Assert.That(() => Report.Write(file, ReportExamples.Training() with { Before = null }, new CancellationToken(canceled: true)), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(Directory.GetFiles(Path.GetDirectoryName(file)!), Is.EqualTo(new[] { file }));
+        Assert.That(File.ReadAllText(file), Is.EqualTo(before));
+    }
+
+    [Test]
     public void WithoutDefectsThereAreDashesAndNoCrash([Values(0, 1, 3)] int images)
     {
         var predictions = Enumerable.Range(0, images).Select(i => ReportExamples.Of(0, i == 0 ? 1 : 0, i)).ToArray();
