@@ -59,8 +59,9 @@ public sealed class Inspector : IDisposable
     public Inspector(QwenModel model, Backend backend, AdapterWeights? adapter, InspectionOptions options)
     {
         ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(backend);
         ArgumentNullException.ThrowIfNull(options);
-        (_options, _adapter) = (options, adapter);
+        (_options, _adapter, Device) = (options, adapter, backend.Name);
         Tokenizer = Tokenizer.Load(model.TokenizerFile);
         Prompts = new PromptEncoder(model, backend, Tokenizer, PromptTemplate.Load(options.PromptTemplate), options.MaxPromptLength);
         Images = new ImageProcessor(model.Preprocessor, options.MaxPixels ?? DefaultMaxPixels);
@@ -70,6 +71,9 @@ public sealed class Inspector : IDisposable
 
     /// <summary>max_pixels of the paper: 512 image tokens.</summary>
     public const int DefaultMaxPixels = 401_408;
+
+    /// <summary>What it runs on: cpu or cuda.</summary>
+    public string Device { get; }
 
     /// <summary>The model's tokenizer.</summary>
     public Tokenizer Tokenizer { get; }

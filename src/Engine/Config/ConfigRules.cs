@@ -1,5 +1,6 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 
 namespace LrIad.Engine.Config;
 
@@ -52,10 +53,13 @@ public static class ConfigRules
         }
 
         TrainConfig Comparable(TrainConfig c) => c with { Out = "", Model = "", Data = [], EvalData = null, AllowOverlap = false, EvalSteps = 0, Steps = 0, Epochs = 1, SaveSteps = 0, SaveOnlyModel = false, Strict = false };
-        var (before, now) = (JsonSerializer.SerializeToNode(Comparable(saved), Json)!.AsObject(), JsonSerializer.SerializeToNode(Comparable(config), Json)!.AsObject());
-        var changed = now.Where(field => field.Value?.ToJsonString() != before[field.Key]?.ToJsonString()).Select(field => field.Key).ToArray();
+        var changed = Changed(JsonSerializer.SerializeToNode(Comparable(saved), Json)!, JsonSerializer.SerializeToNode(Comparable(config), Json)!);
         Require(changed.Length == 0, $"the run in {checkpoint} was started with another {string.Join(", ", changed)}; give the same options to go on with it");
     }
+
+    /// <summary>The settings that differ, by name.</summary>
+    internal static string[] Changed(JsonNode before, JsonNode now) =>
+        [.. now.AsObject().Where(field => field.Value?.ToJsonString() != before[field.Key]?.ToJsonString()).Select(field => field.Key)];
 
     private static void OneOf(string option, string value, params string[] allowed) => Require(allowed.Contains(value), $"{option} is '{value}'; it is {string.Join(", ", allowed[..^1])} or {allowed[^1]}");
 

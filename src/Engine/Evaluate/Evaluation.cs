@@ -20,7 +20,8 @@ public static class Evaluation
     /// <summary>How results are written.</summary>
     public static JsonSerializerOptions Json { get; } = new() { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    private static readonly JsonSerializerOptions Line = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    /// <summary>How a line of predictions.jsonl is written.</summary>
+    internal static JsonSerializerOptions Line { get; } = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Evaluates a model folder, with or without an adapter, and writes metrics.json, predictions.jsonl and report.html.</summary>
     /// <exception cref="InputException">The model, adapter, data or output folder is not as it must be.</exception>
@@ -55,7 +56,7 @@ public static class Evaluation
         }
 
         Write(folder.Path, result, predictions);
-        Report.Write(folder.File("report.html"), new ReportData { Result = result, Predictions = predictions });
+        Report.Write(folder.File("report.html"), new ReportData { Result = result, Predictions = predictions }, cancellation);
         return result;
     }
 
@@ -79,7 +80,7 @@ public static class Evaluation
             }
         }
 
-        return (Summarise(questions, predictions, untrained, answers, config) with { TrainingOverlap = overlap }, predictions);
+        return (Summarise(questions, predictions, untrained, answers, config, inspector.Device) with { TrainingOverlap = overlap }, predictions);
     }
 
     /// <summary>Reads a metrics.json.</summary>
@@ -165,7 +166,7 @@ public static class Evaluation
         };
     }
 
-    private static EvalResult Summarise(QuestionStream questions, List<Prediction> predictions, List<Judged> untrained, List<Answer> answers, EvalConfig config)
+    private static EvalResult Summarise(QuestionStream questions, List<Prediction> predictions, List<Judged> untrained, List<Answer> answers, EvalConfig config, string device)
     {
         Judged[] judged = [.. predictions.Select(prediction => prediction.ToJudged())];
         var intervals = IntervalSet.Of(judged, config.Invalid, config.Seed);
@@ -202,6 +203,7 @@ public static class Evaluation
                 ["max_pixels"] = config.MaxPixels,
                 ["max_completion_length"] = config.MaxCompletionLength,
                 ["seed"] = config.Seed,
+                ["device"] = device,
             },
         };
     }

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Reflection;
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace LrIad.Engine.Evaluate;
@@ -105,10 +106,10 @@ public static class Report
         var trivial = result.Baselines.Select(baseline => $"{ReportText.Words(baseline.Key)} {ReportText.Show(baseline.Value.BalancedAccuracy)}");
         return Html.Of($"""
             <section class="tiles" aria-label="headline figures">
-            {Tile("lead wide", "balanced accuracy", figures.BalancedAccuracy, before?.BalancedAccuracy, Html.Of($"{ReportText.Interval(result, "balanced_accuracy")}<br>beside: {string.Join(", ", trivial)}"))}
-            {Tile("lead", "defect recall", figures.Recall, before?.Recall, Html.Of($"{figures.TruePositives} of {figures.TruePositives + figures.FalseNegatives} defects found{Also(ReportText.Interval(result, "recall"))}"))}
+            {Tile("lead wide", "balanced accuracy", figures.BalancedAccuracy, before?.BalancedAccuracy, Html.Of($"{ReportText.Interval(result.BalancedAccuracyInterval)}<br>beside: {string.Join(", ", trivial)}"))}
+            {Tile("lead", "defect recall", figures.Recall, before?.Recall, Html.Of($"{figures.TruePositives} of {figures.TruePositives + figures.FalseNegatives} defects found{Also(ReportText.Interval(result.Intervals?.Pooled.Recall))}"))}
             {Tile("", "false alarms", 1 - figures.Specificity, 1 - before?.Specificity, Html.Of($"{figures.FalsePositives} of {figures.TrueNegatives + figures.FalsePositives} normal parts rejected"), lowerIsBetter: true)}
-            {Tile("", "AUROC of the score", figures.Auroc, before?.Auroc, Html.Of($"average precision {ReportText.Show(figures.AveragePrecision)}{Also(ReportText.Interval(result, "auroc"))}"))}
+            {Tile("", "AUROC of the score", figures.Auroc, before?.Auroc, Html.Of($"average precision {ReportText.Show(figures.AveragePrecision)}{Also(ReportText.Interval(result.Intervals?.Pooled.Auroc))}"))}
             <div class="tile"><h2>invalid answers</h2><p class="number">{figures.Invalid}</p><p class="sub">{invalid}</p></div>
             </section>
             """);
@@ -132,9 +133,9 @@ public static class Report
     private static Html Settings(EvalResult result)
     {
         var version = typeof(Report).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion;
-        IEnumerable<(string Name, string? Value)> settings = [("lriad-fast", version), .. result.Settings.Select(setting => (ReportText.Words(setting.Key), ReportText.Of(setting.Value)))];
+        IEnumerable<(string Name, string? Value)> settings = [("lriad-fast", version), .. result.Settings.Select(setting => (ReportText.Words(setting.Key), ReportText.Of(setting.Value))).Where(setting => setting.Item2 is not null)];
         return ReportText.Section("Settings and versions", "What it takes to make these figures again.", Html.Of($"""
-            <table class="settings"><tbody>{settings.Select(setting => Html.Of($"""<tr><th scope="row">{setting.Name}</th><td>{setting.Value ?? "–"}</td></tr>"""))}</tbody></table>
+            <table class="settings"><tbody>{settings.Select(setting => Html.Of($"""<tr><th scope="row">{setting.Name}</th><td>{setting.Value}</td></tr>"""))}</tbody></table>
             """));
     }
 
@@ -153,7 +154,7 @@ internal static class ReportText
     public static string Show(double? value) => value?.ToString("F3", CultureInfo.InvariantCulture) ?? "–";
 
     /// <summary>A figure's 95% interval in words; empty where it is not known.</summary>
-    public static string Interval(EvalResult result, string figure) => figure == "balanced_accuracy" && result.BalancedAccuracyInterval is [var low, var high]
+    public static string Interval(double[]? interval) => interval is [var low, var high]
         ? string.Create(CultureInfo.InvariantCulture, $"95%: {low:F3} to {high:F3}")
         : "";
 
@@ -163,8 +164,13 @@ internal static class ReportText
     /// <summary>A setting of an evaluation, or null.</summary>
     public static string? Setting(EvalResult result, string name) => Of(result.Settings.GetValueOrDefault(name));
 
-    /// <summary>A setting's value as a text.</summary>
-    public static string? Of(object? value) => value is null ? null : Convert.ToString(value, CultureInfo.InvariantCulture);
+    /// <summary>A setting's value as a text: lists and the like as JSON, empty ones not at all.</summary>
+    public static string? Of(object? value) => value switch
+    {
+        null or System.Collections.ICollection { Count: 0 } => null,
+        IConvertible => Convert.ToString(value, CultureInfo.InvariantCulture),
+        _ => JsonSerializer.Serialize(value, Evaluation.Line),
+    };
 
     /// <summary>The last part of a path.</summary>
     public static string Name(string? path) => Path.GetFileName(Path.TrimEndingDirectorySeparator(path ?? ""));

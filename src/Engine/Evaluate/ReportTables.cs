@@ -21,6 +21,11 @@ internal static class ReportTables
             rows.Add(("before training", before.Pooled, ""));
         }
 
+        if (result.Thresholded is { } thresholded)
+        {
+            rows.Add((string.Create(CultureInfo.InvariantCulture, $"score from {thresholded.Threshold:G4} on ({thresholded.Rule})"), thresholded.Pooled, ""));
+        }
+
         rows.AddRange(result.Baselines.Select(baseline => (ReportText.Words(baseline.Key), baseline.Value, "trivial")));
         return ReportText.Section(
             "Beside the trivial answers",

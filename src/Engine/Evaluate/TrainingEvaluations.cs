@@ -79,7 +79,7 @@ internal sealed class TrainingEvaluations : IDisposable
             Before = step > 0 && _course.TryGetValue(0, out var before) ? before : null,
             Training = training,
             Course = [.. _course.Select(point => (point.Key, point.Value.Pooled))],
-        });
+        }, cancellation);
         return result;
     }
 

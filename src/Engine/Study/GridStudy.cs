@@ -34,9 +34,9 @@ public static class GridStudy
     {
         ArgumentNullException.ThrowIfNull(config);
         var runs = config.Runs();
+        RequireApart(config.Train, cancellation);
         using var folder = RunFolder.Open(config.Train.Out, mayHoldResults: File.Exists(Path.Combine(config.Train.Out, SettingsName)));
         RequireSameSettings(folder.File(SettingsName), config);
-        RequireApart(config.Train, cancellation);
         var rows = Read(folder.File(RowsName));
         var done = runs.Count(run => rows.Any(row => row.Is(run)));
         foreach (var run in runs.Where(run => !rows.Any(row => row.Is(run))).ToArray())
@@ -92,8 +92,16 @@ public static class GridStudy
             return;
         }
 
-        var (before, wanted) = (JsonNode.Parse(File.ReadAllText(file))!.AsObject(), JsonNode.Parse(now)!.AsObject());
-        var changed = wanted.Where(field => field.Value?.ToJsonString() != before[field.Key]?.ToJsonString()).Select(field => field.Key).ToArray();
+        string[] changed;
+        try
+        {
+            changed = ConfigRules.Changed(JsonNode.Parse(File.ReadAllText(file))!, JsonNode.Parse(now)!);
+        }
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        {
+            throw new InputException($"{file} cannot be read: {e.Message} Give another --out to run the study anew.", e);
+        }
+
         if (changed.Length > 0)
         {
             throw new InputException($"The study in {config.Train.Out} was begun with another {string.Join(", ", changed)}. Its runs could not stand in one table with these: give the same options, or another --out.");

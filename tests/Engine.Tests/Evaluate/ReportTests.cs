@@ -69,6 +69,31 @@ internal sealed partial class ReportTests
     }
 
     [Test]
+    public void ThresholdIntervalsAndSettingsOfAnyKindAreShown()
+    {
+        var example = ReportExamples.Training();
+        Judged[] judged = [.. example.Predictions.Select(prediction => prediction.ToJudged())];
+        var chosen = new ChosenOn { Data = "others", Split = "test", Figures = Metrics.Compute(judged, "wrong") };
+        var result = example.Result with
+        {
+            Intervals = new IntervalSet { Pooled = new FigureIntervals { Recall = [0.125, 0.875], Auroc = [0.25, 0.75] }, Classes = new Dictionary<string, FigureIntervals>() },
+            Thresholded = new Thresholded
+            {
+                Threshold = -0.25, Rule = "f1", ChosenOn = chosen, Pooled = Metrics.Compute([.. judged.Select(image => image.At(-0.25))], "wrong"), Classes = new Dictionary<string, Figures>(),
+                Intervals = IntervalSet.Of(judged, "wrong", seed: 0),
+            },
+            Settings = new Dictionary<string, object?> { ["categories"] = new[] { "gear" }, ["without_categories"] = Array.Empty<string>(), ["references"] = new Dictionary<string, string> { ["gear"] = "a.png" }, ["device"] = "cpu" },
+        };
+        var page = WithoutImages(ReportExamples.Render(example with { Result = result }));
+        Assert.Multiple(() =>
+        {
+            Assert.That(page, Does.Contain("score from -0.25 on (f1)").And.Contain("0.125 to 0.875").And.Contain("0.250 to 0.750"));
+            Assert.That(page, Does.Contain("gear").And.Contain("a.png").And.Contain("cpu").And.Not.Contain("without categories"));
+            Assert.That(page, Does.Not.Contain("System."));
+        });
+    }
+
+    [Test]
     public void WithoutDefectsThereAreDashesAndNoCrash([Values(0, 1, 3)] int images)
     {
         var predictions = Enumerable.Range(0, images).Select(i => ReportExamples.Of(0, i == 0 ? 1 : 0, i)).ToArray();

@@ -89,6 +89,17 @@ internal sealed class GridStudyTests
         Assert.That(
             () => GridStudy.Run(config with { Train = config.Train with { AllowOverlap = false } }, Backend, PolicyLearner.Create, null, CancellationToken.None),
             Throws.TypeOf<InputException>().With.Message.Contains("12 images").And.Message.Contains("--allow-overlap"));
+        Assert.That(Directory.Exists(config.Train.Out), Is.False);
+    }
+
+    [Test]
+    public void Damaged_settings_are_told()
+    {
+        var config = Config(TestFiles.NewFolder());
+        Directory.CreateDirectory(config.Train.Out);
+        var file = Path.Combine(config.Train.Out, "settings.json");
+        File.WriteAllText(file, "{\"model\":");
+        Assert.That(() => GridStudy.Run(config, Backend, PolicyLearner.Create, null, CancellationToken.None), Throws.TypeOf<InputException>().With.Message.Contains(file));
     }
 
     [Test]
