@@ -105,6 +105,17 @@ public sealed class Tokenizer
         }
     }
 
+    /// <summary>A token's bytes, an added one's as text; none for an id that stands for nothing.</summary>
+    public byte[] Bytes(int id) => (uint)id >= (uint)_tokens.Length || _tokens[id] is not { } token ? []
+        : IsAdded(id) ? Encoding.UTF8.GetBytes(token)
+        : [.. token.Select(c => _charToByte[c])];
+
+    /// <summary>Whether a token is text of its own, never a part of a character.</summary>
+    public bool IsAdded(int id) => (uint)id < (uint)_tokens.Length && _tokens[id] is { } token && (_added.ContainsKey(token) || !token.All(_charToByte.ContainsKey));
+
+    /// <summary>Whether a token is special: no part of what is said.</summary>
+    public bool IsSpecial(int id) => _special.Contains(id);
+
     /// <summary>The id of an added token, as special ones are, or null.</summary>
     public int? TokenId(string special) => _added.TryGetValue(special, out var id) ? id : null;
 
