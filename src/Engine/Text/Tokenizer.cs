@@ -24,6 +24,7 @@ public sealed class Tokenizer
     private readonly int[] _byteTokens = new int[256];
     private readonly Dictionary<char, byte> _charToByte = [];
     private readonly System.Collections.Concurrent.ConcurrentDictionary<string, int[]> _words = [];
+    private readonly Lazy<VocabularyTrie> _trie;
 
     private Tokenizer(string file, TokenizerFile content)
     {
@@ -54,10 +55,15 @@ public sealed class Tokenizer
             var place = $"which model.merges[{rank}] needs";
             _merges.TryAdd((Id(left, file, place), Id(right, file, place)), (rank, Id(left + right, file, place)));
         }
+
+        _trie = new Lazy<VocabularyTrie>(() => new VocabularyTrie([.. _tokens.Select(OrdinaryBytes)]));
     }
 
     /// <summary>Largest token id + 1.</summary>
     public int VocabularySize => _tokens.Length;
+
+    /// <summary>The bytes of all ordinary tokens, made when they are first asked for.</summary>
+    internal VocabularyTrie Trie => _trie.Value;
 
     /// <summary>Reads a tokenizer.json.</summary>
     /// <exception cref="InputException">It is missing, garbled, or another kind of tokenizer than Qwen2's.</exception>
@@ -136,6 +142,9 @@ public sealed class Tokenizer
 
         return chars;
     }
+
+    // None for an added token and for an id that stands for nothing.
+    private byte[] OrdinaryBytes(string? token) => token is null || _added.ContainsKey(token) || !token.All(_charToByte.ContainsKey) ? [] : [.. token.Select(c => _charToByte[c])];
 
     private int Id(string token, string file, string need) => _vocabulary.TryGetValue(token, out var id) ? id : throw new InputException($"{file}: model.vocab lacks \"{token}\", {need}.");
 
