@@ -36,7 +36,7 @@ internal sealed class Determinizer
             run.Expand(state);
         }
 
-        return new Dfa(0, run._classes, [.. run._next], [.. run._members.Select(members => members[0] == Nfa.End)]);
+        return new Dfa(0, run._classes, [.. run._next], [.. run._members.Select(members => members is [Nfa.End, ..])]);
     }
 
     // Between two neighbouring bounds of a state's edges all bytes lead to the same.
@@ -64,7 +64,8 @@ internal sealed class Determinizer
             Work(edges.Length);
             if (targets.Count > 0)
             {
-                CollectionsMarshal.AsSpan(_next)[(row + from)..(row + to)].Fill(StateOf(targets));
+                var next = StateOf(targets);
+                CollectionsMarshal.AsSpan(_next)[(row + from)..(row + to)].Fill(next);
             }
         }
     }
