@@ -6,6 +6,7 @@ using Json.Schema;
 using LrIad.Engine.Constrain;
 using LrIad.Engine.Serving;
 using LrIad.Engine.Tests.Text;
+using LrIad.Engine.Text;
 
 namespace LrIad.Engine.Tests.Constrain;
 
@@ -25,22 +26,22 @@ internal sealed class JsonSchemaConstraintTests
                 var schema = RandomSchema.Next(random).ToJsonString(Compact);
                 var automata = new Automata(OutputConstraint.ToJsonSchema(schema));
                 var judge = JsonSchema.FromText(schema);
-                for (var i = 0; i < 4; i++)
+                for (var i = 0; i < 2; i++)
                 {
                     var tokenizer = Automata.Either(random);
                     var text = automata.Walk(tokenizer, random);
                     using var value = JsonDocument.Parse(text);
                     Assert.That(judge.Evaluate(value.RootElement, new EvaluationOptions { RequireFormatValidation = true }).IsValid, Is.True, $"{schema} wrote {text}");
 
-                    // However a text is cut into tokens, each is allowed.
-                    Assert.That(automata.Allows(tokenizer, tokenizer.Encode(text)) || !text.IsNormalized(), Is.True, $"{schema}: {text}");
+                    // However a text is cut into tokens, each is allowed. The tokenizer's own are those of the normalised text.
+                    Assert.That(Nfc.Normalize(text) != text || automata.Allows(tokenizer, tokenizer.Encode(text)), Is.True, $"{schema}: {text}");
                     Assert.That(automata.Allows(tokenizer, Cut(tokenizer, text, random)), Is.True, $"{schema}: {text}");
                 }
             },
             iter: 500);
     }
 
-    [TestCase("""{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"},"c":{}},"required":["b"]}""", """{"b":"x"}""", """{"a":1,"b":""}""", """{"a": 1, "b": "é\n\"\\\u0001", "c": [1,{"d":null}]}""")]
+    [TestCase("""{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"},"c":{}},"required":["b"]}""", """{"b":"x"}""", """{"a":1,"b":""}""", """{"a": 1, "b": "é\n\"\\\t", "c": [1,{"d":null}]}""")]
     [TestCase("""{"type":"object"}""", "{}", """{"a":{"b":{"c":[[1]]}},"d":-0.5e-3}""")]
     [TestCase("""{"properties":{"a":true},"additionalProperties":{"type":"integer"}}""", """{"aa":1,"":2}""", """{"a":"x","b":1}""", """{"ab":3}""")]
     [TestCase("""{"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":{"type":"null"}}""", "[]", "[1]", """[1,"a"]""", """[1, "a", null,null]""")]
@@ -72,7 +73,7 @@ internal sealed class JsonSchemaConstraintTests
     [TestCase("""{"type":"array","items":{"type":"integer"},"minItems":2,"maxItems":3}""", "[]", "[1]", "[1,2,3,4]", "[1,2,]")]
     [TestCase("""{"type":"number","minimum":0,"maximum":1}""", "-1", "1.01", "2", "-0", "01", "1e0", "1.")]
     [TestCase("""{"type":"integer","minimum":-12,"exclusiveMaximum":105}""", "-13", "105", "1.5", "-120", "00")]
-    [TestCase("""{"type":"string","maxLength":2}""", "\"abc\"", "\"", "\"\n\"", "\"\\u00e9\"", "\"a\\/\"")]
+    [TestCase("""{"type":"string","maxLength":2}""", "\"abc\"", "\"", "\"\n\"", "\"\\u00e9\"", "\"\\u0001\"", "\"\u0001\"", "\"a\\/\"")]
     [TestCase("""{"type":"string","format":"date"}""", "\"2023-02-29\"", "\"2024-13-01\"", "\"2024-04-31\"")]
     public void Others_cannot(string schema, params string[] values)
     {
@@ -138,11 +139,11 @@ internal sealed class JsonSchemaConstraintTests
     public void Others_are_refused_by_name_and_place(string schema, string because) =>
         Assert.That(() => new Automata(OutputConstraint.ToJsonSchema(schema)), Throws.TypeOf<InputException>().With.Message.Contains(because));
 
-    private static Dictionary<string, int> ShortTokens(LrIad.Engine.Text.Tokenizer tokenizer) =>
+    private static Dictionary<string, int> ShortTokens(Tokenizer tokenizer) =>
         Enumerable.Range(0, tokenizer.VocabularySize).Where(id => tokenizer.Trie.Bytes(id).Length is > 0 and < 4).ToDictionary(id => Convert.ToHexString(tokenizer.Trie.Bytes(id)));
 
     // Tokens of random lengths that spell the text, by no merges' leave.
-    private static List<int> Cut(LrIad.Engine.Text.Tokenizer tokenizer, string text, Random random)
+    private static List<int> Cut(Tokenizer tokenizer, string text, Random random)
     {
         var shortest = tokenizer == Automata.Tiny ? OfTiny.Value : OfFull.Value;
         var bytes = System.Text.Encoding.UTF8.GetBytes(text);

@@ -11,12 +11,17 @@ internal sealed class RegexConstraintTests
     [Test]
     public void What_is_written_matches_and_what_matches_can_be_written()
     {
-        var (judged, given) = (0, 0);
+        var judged = 0;
         Gen.Int.Sample(
             seed =>
             {
                 var random = new Random(seed);
                 var pattern = RandomPattern.Next(random);
+                if (IsTooLarge(pattern))
+                {
+                    return;
+                }
+
                 var automata = Compiled(pattern);
                 var tokenizer = Automata.Either(random);
                 for (var i = 0; i < 3; i++)
@@ -31,13 +36,12 @@ internal sealed class RegexConstraintTests
                 {
                     var text = RandomPattern.Text(random);
                     var matches = Matches(pattern, text);
-                    Interlocked.Increment(ref given);
                     Interlocked.Add(ref judged, matches is null ? 0 : 1);
                     Assert.That(automata?.Accepts(text) ?? false, Is.EqualTo(matches ?? automata?.Accepts(text) ?? false), $"{Show(pattern)} on {Show(text)}");
                 }
             },
             iter: 500);
-        Assert.That(judged, Is.GreaterThan(given * 0.95));
+        Assert.That(judged, Is.GreaterThan(17_000), "Few are too large, or too long to judge.");
     }
 
     [Test]
@@ -130,6 +134,19 @@ internal sealed class RegexConstraintTests
         catch (InputException e) when (e.Message == "No text meets the constraint.")
         {
             return null;
+        }
+    }
+
+    private static bool IsTooLarge(string pattern)
+    {
+        try
+        {
+            Compiled(pattern);
+            return false;
+        }
+        catch (InputException e) when (e.Message.StartsWith("The constraint is too", StringComparison.Ordinal))
+        {
+            return true;
         }
     }
 
