@@ -239,6 +239,16 @@ struct AttendOp {
     float scale;
 };
 struct MergeOp { AttendMergeArgs args; int merges, reserved; };
+// The same tiles for rows that are too many for a program (attend_part.cuh): `q` is a map of [rows, heads, perHead, 128], boxes of boxRows rows and 64 columns, as many rows as
+// 64 with their query heads hold; `kv` one of [blocks of the cache x 2 x heads x 64, 128], boxes of 64 x 64.
+struct PartArgs {
+    TensorMap q, kv;
+    const StepTile* tiles;
+    float *partialO, *partialLogSumExp;
+    int count, heads, perHead, boxRows;
+    float scale;
+    int reserved[21];
+};
 struct SiluOp { Sums sums; bf16* h; int rows, columns; };
 struct EmbedOp { EmbedArgs args; int rows, reserved; };
 struct StoreOp { Sums sums; float* y; int64_t stride; int rows, columns; };

@@ -11,10 +11,11 @@ constexpr int kWideRows = 128, kWideKeys = 128, kWideStages = 2, kWideConsumers 
 namespace {
 
 // 128 rows of D columns for the matrix units: 64 columns as rows of 128 bytes, 128-byte swizzle; then the other 64 in the same way, or the other 16 as rows of 32 bytes,
-// 32-byte swizzle.
+// 32-byte swizzle. The other 16 columns of values lie as 64 would, so that all 80 are one multiplication.
 template <int D> struct WideShape {
     static_assert(D == 128 || D == 80);
-    static constexpr int kFirst = 128 * 128, kTile = 128 * D * 2, kStages = kTile, kBarriers = kStages + kWideStages * 2 * kTile, kBytes = kBarriers + 80 + 1024;
+    static constexpr int kFirst = 128 * 128, kTile = 128 * D * 2, kValues = 2 * kFirst, kStages = kTile, kStage = kTile + kValues;
+    static constexpr int kBarriers = kStages + kWideStages * kStage, kBytes = kBarriers + 80 + 1024;
 };
 
 #if __CUDA_ARCH__ >= 900
@@ -62,14 +63,16 @@ template <int D> __device__ __forceinline__ void fetchWide(const WideArgs& a, ui
             block[1] = walk.first + kBlockSlots < walk.run->keys ? blocks[1] : block[0];
 #pragma unroll
             for (int values = 0; values < 2; values++) {
-                const uint32_t to = base + Shape::kStages + (ring.stage * 2 + values) * Shape::kTile, barrier = values ? barriers.values(ring.stage, 0) : barriers.keys(ring.stage, 0);
+                const uint32_t to = base + Shape::kStages + ring.stage * Shape::kStage + values * Shape::kTile, barrier = values ? barriers.values(ring.stage, 0) : barriers.keys(ring.stage, 0);
                 barrierWait(barrier + 8, ring.phase ^ 1);
-                barrierExpect(barrier, Shape::kTile);
+                barrierExpect(barrier, values ? Shape::kValues : Shape::kTile);
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     const int row = ((block[half] * 2 + values) * a.heads + head) * kBlockSlots;
                     copyTile(to + half * kBlockSlots * 128, &a.kv, 0, row, barrier, often);
-                    copyTile(to + Shape::kFirst + half * kBlockSlots * (D - 64) * 2, &a.kvRest, 64, row, barrier, often);
+                    // What lies beyond column 80 comes as zeros.
+                    if (values) copyTile(to + Shape::kFirst + half * kBlockSlots * 128, &a.kv, 64, row, barrier, often);
+                    else copyTile(to + Shape::kFirst + half * kBlockSlots * (D - 64) * 2, &a.kvRest, 64, row, barrier, often);
                 }
             }
         }
@@ -94,7 +97,7 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
 
         auto beginScores = [&]() {
             barrierWait(barriers.keys(ring.stage, 0), ring.phase);
-            const uint32_t q = base + group * 64 * 128, k = base + Shape::kStages + ring.stage * 2 * Shape::kTile;
+            const uint32_t q = base + group * 64 * 128, k = base + Shape::kStages + ring.stage * Shape::kStage;
             matmulFence();
 #pragma unroll
             for (int i = 0; i < 4; i++) matmul128(s, operand(q + i * 32, 1024, 0, kSwizzle128), operand(k + i * 32, 1024, 0, kSwizzle128), i > 0);
@@ -108,22 +111,25 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
         };
         auto beginValues = [&](const WideRing& at) {
             barrierWait(barriers.values(at.stage, 0), at.phase);
-            const uint32_t v = base + Shape::kStages + (at.stage * 2 + 1) * Shape::kTile;
+            const uint32_t v = base + Shape::kStages + at.stage * Shape::kStage + Shape::kTile;
             matmulFence();
 #pragma unroll
             for (int k = 0; k < kWideKeys / 16; k++) {
-                if constexpr (D == 128) {
-                    matmulTransposed128(o, p[k], operand(v + k * 16 * 128, 1024, Shape::kFirst, kSwizzle128));
-                } else {
-                    matmulTransposed64(o, p[k], operand(v + k * 16 * 128, 1024, 0, kSwizzle128));
-                    matmulTransposed16(o + 32, p[k], operand(v + Shape::kFirst + k * 16 * 32, 256, 0, kSwizzle32));
-                }
+                const uint64_t values = operand(v + k * 16 * 128, 1024, Shape::kFirst, kSwizzle128);
+                if constexpr (D == 128) matmulTransposed128(o, p[k], values);
+                else matmulTransposed80(o, p[k], values);
             }
             matmulCommit();
         };
+        // How many of the next keys the thread's rows see: asked for while nobody waits for the answer.
+        int2 seen;
+        auto look = [&]() {
+            seen = walk.seen(row0, row1);
+            walk.next();
+        };
         // From scores to weights of the values, in place; what has been added up so far is to fade by the two factors.
         auto softMax = [&]() {
-            const auto [see0, see1] = walk.seen(row0, row1);
+            const auto [see0, see1] = seen;
             if (!__all_sync(~0u, min(see0, see1) >= kWideKeys)) {
 #pragma unroll
                 for (int n = 0; n < 16; n++)
@@ -161,7 +167,6 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
                 sum0 += s[n * 4] + s[n * 4 + 1];
                 sum1 += s[n * 4 + 2] + s[n * 4 + 3];
             }
-            walk.next();
         };
         // Operands of a multiplication may not change while it is under way: only when the last one is over do the weights become the next one's.
         auto takeWeights = [&]() {
@@ -172,6 +177,7 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
             }
         };
 
+        look();
         barrierWait(barriers.queries(0), round % 2);
         beginScores();
         matmulWait<0>();
@@ -181,6 +187,7 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
         while (!walk.done()) {
             const WideRing last = ring;
             ring.next();
+            look();
             beginScores();
             beginValues(last);
             matmulWait<1>();

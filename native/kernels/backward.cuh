@@ -1,10 +1,31 @@
 // The chain rule through norms, the feed-forward block, rotary and the head. Gradients of the residual stream are float32, those between two products bfloat16.
 #pragma once
-#include "norm.cuh"
+#include "common.cuh"
 
 constexpr int kBackwardThreads = 256;
 // Rows that a list may name: what the head scores at a time.
 constexpr int kNormGathered = 1024;
+
+// A row, which a warp holds in registers as far as that goes: 4,096 columns.
+struct HeldRow {
+    static constexpr int kHeld = 16;
+    const uint4* x;
+    int chunks, lane;
+    uint4 held[kHeld];
+
+    __device__ __forceinline__ HeldRow(const bf16* row, int chunks, int lane) : x(reinterpret_cast<const uint4*>(row)), chunks(chunks), lane(lane) {
+#pragma unroll
+        for (int i = 0; i < kHeld; i++) held[i] = lane + i * 32 < chunks ? x[lane + i * 32] : uint4{};
+    }
+
+    // work(c, columns 8c to 8c + 7), a thread every 32nd c.
+    template <typename Work> __device__ __forceinline__ void each(Work work) const {
+#pragma unroll
+        for (int i = 0; i < kHeld; i++)
+            if (lane + i * 32 < chunks) work(lane + i * 32, Eight::of(held[i]));
+        for (int c = lane + kHeld * 32; c < chunks; c += 32) work(c, Eight::of(x[c]));
+    }
+};
 
 // dx = residual + J·dy, for y = x / rms(x) · weight; a warp a row. With `gather` the rows of dy are those it names: a row of x named several times gets their
 // sum, in order, and whoever comes first in the list adds it to dx.

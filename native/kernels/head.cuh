@@ -29,12 +29,23 @@ __device__ __forceinline__ float drawLog(float x) {
     return __fmaf_rn(exponent, 0.693359375f, result);
 }
 
+__device__ __forceinline__ float uniform(uint32_t word) {
+    return fminf(__fmul_rn(__fadd_rn(static_cast<float>(static_cast<int>(word >> 1)), 0.5f), 4.656612873e-10f), 0.99999994f);
+}
+
 __device__ __forceinline__ float gumbel(uint32_t word) {
-    float v = __fmul_rn(__fadd_rn(static_cast<float>(static_cast<int>(word >> 1)), 0.5f), 4.656612873e-10f);
-    v = fminf(v, 0.99999994f);
+    const float v = uniform(word);
     const float exponential = v < 1.0f / 4096 ? __fmaf_rn(__fmul_rn(v, v), 0.5f, v) : -drawLog(__fsub_rn(1.0f, v));
     return -drawLog(exponential);
 }
+
+// The same to 0.001, for a few instructions.
+__device__ __forceinline__ float roughGumbel(uint32_t word) {
+    const float v = uniform(word), exponential = v < 1.0f / 4096 ? __fmaf_rn(__fmul_rn(v, v), 0.5f, v) : -__logf(1.0f - v);
+    return -__logf(exponential);
+}
+// How far a key may be from one with rough noise.
+__device__ __forceinline__ float roughness(float key) { return 0.01f + fabsf(key) * 1e-6f; }
 
 // Σ e^(z − max) and Σ e^(z − max)·(z − max) of two sets as those of their union.
 __device__ __forceinline__ void join(HeadPart& a, float max, float sum, float weighted) {
@@ -232,21 +243,17 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
     const uint32_t* mask = a.samples ? maskOf(a, row) : nullptr;
 
     HeadPart part = {-INFINITY, 0, 0, -INFINITY, -1};
+    // The winner's key is no less: noise is made exactly for those alone that may reach it.
+    float reached = -INFINITY;
     // Words of the generator come four at a time, for tokens eight apart.
     const int groups = (a.vocabulary + 31) / 32, from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits), to = static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits);
-    for (int u = from * 8 + threadIdx.x; u < to * 8; u += kHeadThreads) {
-        const int first = u / 8 * 32 + u % 8;
-        uint32_t words[4] = {};
-        if (draw) {
-            const uint4 w = philox(row.seedLow, row.seedHigh, make_uint4(u, row.position, row.sample, 0));
-            words[0] = w.x; words[1] = w.y; words[2] = w.z; words[3] = w.w;
-        }
-        const uint32_t allowed = mask ? mask[u / 8] >> u % 8 : ~0u;
+    for (int begin = from * 8; begin < to * 8; begin += kHeadThreads) {
+        const int u = begin + threadIdx.x, first = u / 8 * 32 + u % 8, end = u < to * 8 ? a.vocabulary : 0;
+        const uint32_t allowed = mask && end > 0 ? mask[u / 8] >> u % 8 : ~0u;
         float z[4], max = part.max;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const int token = first + j * 8;
-            z[j] = token < a.vocabulary ? __fmul_rn(logits[token], inverse) : -INFINITY;
+            z[j] = first + j * 8 < end ? __fmul_rn(logits[first + j * 8], inverse) : -INFINITY;
             max = fmaxf(max, z[j]);
         }
         if (max > part.max) {
@@ -259,26 +266,37 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
         }
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const int token = first + j * 8;
-            if (token >= a.vocabulary) continue;
-            const float e = expf(z[j] - part.max);
+            if (z[j] == -INFINITY) continue;
+            const float e = __expf(z[j] - part.max);
             part.sum += e;
             part.weighted += e * (z[j] - part.max);
-            if (!a.samples || !(allowed >> j * 8 & 1)) continue;
-            if (!draw) best(part, z[j], token);
-            else if (z[j] > floor || (z[j] == floor && token <= lastTied)) best(part, __fadd_rn(z[j], gumbel(words[j])), token);
+            if (a.samples && !draw && (allowed >> j * 8 & 1)) best(part, z[j], first + j * 8);
         }
+        if (!draw) continue;
+
+        const uint4 w = philox(row.seedLow, row.seedHigh, make_uint4(u, row.position, row.sample, 0));
+        const uint32_t words[4] = {w.x, w.y, w.z, w.w};
+        float rough[4], top = -INFINITY;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const bool stays = (allowed >> j * 8 & 1) && (z[j] > floor || (z[j] == floor && first + j * 8 <= lastTied));
+            rough[j] = stays ? z[j] + roughGumbel(words[j]) : -INFINITY;
+            top = fmaxf(top, rough[j]);
+        }
+#pragma unroll
+        for (int offset = 16; offset > 0; offset >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
+        if (top > -INFINITY) reached = fmaxf(reached, top - roughness(top));
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (rough[j] > -INFINITY && rough[j] + roughness(rough[j]) >= reached) best(part, __fadd_rn(z[j], gumbel(words[j])), first + j * 8);
     }
     joinWarp(part);
     if (lane == 0) warps[threadIdx.x / 32] = part;
     __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int warp = 1; warp < kHeadThreads / 32; warp++) {
-            join(part, warps[warp].max, warps[warp].sum, warps[warp].weighted);
-            best(part, warps[warp].key, warps[warp].token);
-        }
-        a.parts[static_cast<int64_t>(r) * a.splits + split] = part;
-    }
+    if (threadIdx.x >= 32) return;
+    part = lane < kHeadThreads / 32 ? warps[lane] : HeadPart{-INFINITY, 0, 0, -INFINITY, -1};
+    joinWarp(part);
+    if (lane == 0) a.parts[static_cast<int64_t>(r) * a.splits + split] = part;
 }
 
 // The likeliest tokens of the rows that ask for them, one after another. Each thread holds the best of its own tokens that has not been taken; the one whose token is

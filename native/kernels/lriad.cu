@@ -7,6 +7,7 @@
 #include "backward.cuh"
 #include "attend.cuh"
 #include "attend_wide.cuh"
+#include "attend_part.cuh"
 #include "attend_backward_wide.cuh"
 #include "feedforward.cuh"
 #include "head.cuh"
@@ -20,10 +21,10 @@ extern "C" __device__ const int lriad_abi[] = {
     sizeof(AttendMergeArgs), sizeof(KeyTile), sizeof(RowRun), sizeof(KeyMerge), sizeof(AttendBackwardArgs), sizeof(KeyMergeArgs),
     sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(WideArgs), sizeof(ProductArgs), sizeof(ProductOp), sizeof(ResidualOp), sizeof(RotateOp),
     sizeof(StepTile), sizeof(AttendOp), sizeof(MergeOp), sizeof(SiluOp), sizeof(EmbedOp), sizeof(StoreOp), sizeof(StepOp), sizeof(StepArgs),
-    sizeof(NormBackwardArgs), sizeof(GatedSiluBackwardArgs), sizeof(QkvBackwardArgs), sizeof(HeadBackwardArgs), sizeof(DropoutArgs), sizeof(LowRankArgs), sizeof(FactorGradientArgs), sizeof(LowRankBackwardArgs), sizeof(BackwardWideArgs),
+    sizeof(NormBackwardArgs), sizeof(GatedSiluBackwardArgs), sizeof(QkvBackwardArgs), sizeof(HeadBackwardArgs), sizeof(DropoutArgs), sizeof(LowRankArgs), sizeof(FactorGradientArgs), sizeof(LowRankBackwardArgs), sizeof(BackwardWideArgs), sizeof(PartArgs),
     // And what blocks take of shared memory.
     WideShape<128>::kBytes, WideShape<80>::kBytes,
     kProductBytes,
     StepShape<8, 6>::kBytes, StepShape<64, 5>::kBytes,
-    kBackwardRowsBytes, kBackwardKeysBytes, BackwardRowsShape::kBytes, BackwardKeysShape::kBytes,
+    kPartBytes, kBackwardRowsBytes, kBackwardKeysBytes, BackwardRowsShape::kBytes, BackwardKeysShape::kBytes,
 };

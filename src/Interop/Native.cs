@@ -35,6 +35,9 @@ internal static partial class Driver
     [LibraryImport(Library)]
     public static partial CudaResult cuCtxSetCurrent(nint context);
 
+    [LibraryImport(Library)]
+    public static partial CudaResult cuCtxGetCurrent(out nint context);
+
     [LibraryImport(Library, EntryPoint = "cuMemGetInfo_v2")]
     public static partial CudaResult cuMemGetInfo(out nuint free, out nuint total);
 

@@ -9,39 +9,48 @@ namespace LrIad.Interop;
 /// </summary>
 internal sealed unsafe class PinnedStaging : SafeHandle
 {
-    private const int Buffers = 4;
-    private const int Slices = 4;
-    private const int BufferBytes = 2 << 20;
+    private const int Buffers = 16;
+    private const int BufferBytes = 512 << 10;
+    private const int MostThreads = 8;
 
     private readonly CudaEvent[] _emptied = [.. Enumerable.Range(0, Buffers).Select(_ => new CudaEvent())];
-    private int _next;
+    private readonly nint _context;
 
     public PinnedStaging()
         : base(0, ownsHandle: true)
     {
+        Check(Driver.cuCtxGetCurrent(out _context), "cuCtxGetCurrent");
         Check(Driver.cuMemHostAlloc(out handle, Buffers * BufferBytes, 0), $"cuMemHostAlloc({Buffers * BufferBytes:N0} bytes)");
     }
 
     /// <inheritdoc/>
     public override bool IsInvalid => handle == 0;
 
-    /// <summary>Copies in the stream's order; the source has been read when the call returns.</summary>
+    /// <summary>Copies before what the stream is asked for next; the source has been read when the call returns.</summary>
     public void Upload(CudaStream stream, nint from, nint to, long bytes)
     {
-        for (long done = 0; done < bytes; done += BufferBytes)
+        var pieces = (bytes + BufferBytes - 1) / BufferBytes;
+        var taken = -1L;
+        Parallel.For(0, Math.Clamp(Environment.ProcessorCount / 2, 1, MostThreads), _ =>
         {
-            var count = (int)Math.Min(BufferBytes, bytes - done);
-            var (buffer, source) = (handle + (_next * BufferBytes), from + (nint)done);
-            _emptied[_next].Wait();
-            var slice = (count + Slices - 1) / Slices;
-            Parallel.For(0, Slices, i =>
+            Check(Driver.cuCtxSetCurrent(_context), "cuCtxSetCurrent");
+            for (long piece; (piece = Interlocked.Increment(ref taken)) < pieces;)
             {
-                var (first, end) = (Math.Min(count, i * slice), Math.Min(count, (i + 1) * slice));
-                Buffer.MemoryCopy((void*)(source + first), (void*)(buffer + first), end - first, end - first);
-            });
-            Check(Driver.cuMemcpyHtoDAsync(to + (nint)done, buffer, (nuint)count, stream.Handle), $"cuMemcpyHtoDAsync({count:N0} bytes)");
-            _emptied[_next].Record(stream);
-            _next = (_next + 1) % Buffers;
+                UploadPiece(stream, from, to, piece * BufferBytes, bytes);
+            }
+        });
+    }
+
+    private void UploadPiece(CudaStream stream, nint from, nint to, long first, long bytes)
+    {
+        var which = (int)(first / BufferBytes % Buffers);
+        var (count, buffer, emptied) = (Math.Min(BufferBytes, bytes - first), handle + (which * BufferBytes), _emptied[which]);
+        lock (emptied)
+        {
+            emptied.Wait();
+            Buffer.MemoryCopy((void*)(from + (nint)first), (void*)buffer, count, count);
+            Check(Driver.cuMemcpyHtoDAsync(to + (nint)first, buffer, (nuint)count, stream.Handle), $"cuMemcpyHtoDAsync({count:N0} bytes)");
+            emptied.Record(stream);
         }
     }
 

@@ -21,7 +21,8 @@ public sealed unsafe partial class CudaBackend
         };
         var heads = q.Columns / kv.HeadDim;
         var few = kv.HeadDim == 128 && _program.Takes(q.Rows);
-        var plan = Plan(work, heads / kv.Heads, few ? 0 : wide is null ? AttentionPlanner.TileRows : AttendWideKernel.Rows);
+        var part = kv.HeadDim == 128 ? _kernels.AttendPart : null;
+        var plan = Plan(work, heads / kv.Heads, few ? 0 : wide is null ? AttentionPlanner.TileRows : AttendWideKernel.Rows, part is not null);
         var (partialO, partialSum) = plan.Slots == 0
             ? (0, 0)
             : (Borrow(Scratch.PartialO, (long)plan.Slots * q.Columns * sizeof(float)), Borrow(Scratch.PartialLogSumExp, (long)plan.Slots * heads * sizeof(float)));
@@ -36,10 +37,10 @@ public sealed unsafe partial class CudaBackend
             return;
         }
 
+        var slots = checked((int)(kv.Data.Length / kv.HeadDim));
         if (wide is not null && plan.Slots == 0)
         {
             var (tileRows, rest) = (AttendWideKernel.Rows / perHead, kv.HeadDim - 64);
-            var slots = checked((int)(kv.Data.Length / kv.HeadDim));
             var wideArgs = new WideArgs
             {
                 Q = TensorMap.Queries(q.Address, q.Rows, kv.Heads, perHead, kv.HeadDim, tileRows, 64),
@@ -59,6 +60,24 @@ public sealed unsafe partial class CudaBackend
             };
             wide.Kernel.Launch(Stream, wideArgs, Math.Min(plan.TileCount * kv.Heads, _context.Multiprocessors), 1, AttendWideKernel.Threads);
         }
+        else if (part is not null)
+        {
+            var boxRows = AttentionPlanner.TileRows / perHead;
+            var partArgs = new PartArgs
+            {
+                Q = TensorMap.Queries(q.Address, q.Rows, kv.Heads, perHead, kv.HeadDim, boxRows, 64),
+                Kv = TensorMap.Tiles(kv.Data.Address, slots, kv.HeadDim, KvLayer.BlockSize),
+                Tiles = plan.Tiles,
+                PartialO = partialO,
+                PartialLogSumExp = partialSum,
+                Count = plan.TileCount,
+                Heads = kv.Heads,
+                PerHead = perHead,
+                BoxRows = boxRows,
+                Scale = scale,
+            };
+            part.Kernel.Launch(Stream, partArgs, Math.Min(plan.TileCount * kv.Heads, _context.Multiprocessors), 1, AttendPartKernel.Threads);
+        }
         else
         {
             var args = new AttendArgs(
@@ -72,11 +91,12 @@ public sealed unsafe partial class CudaBackend
         }
     }
 
-    // A work list is planned when its first layer is computed; the others go by the same plan. No wide rows: for programs, everything in parts.
-    private AttentionPlan Plan(AttentionWork work, int perHead, int wideRows)
+    // A work list is planned when its first layer is computed; the others go by the same plan. No wide rows: for programs, everything in parts. Parts are told of their pages of
+    // keys themselves (`paged`) where Hopper's kernels go by them.
+    private AttentionPlan Plan(AttentionWork work, int perHead, int wideRows, bool paged)
     {
         var plan = _plans.GetValue(work, _ => new AttentionPlan());
-        if ((plan.Version, plan.PerHead, plan.WideRows) != (work.Version, perHead, wideRows))
+        if ((plan.Version, plan.PerHead, plan.WideRows, plan.Paged) != (work.Version, perHead, wideRows, paged))
         {
             if (plan.UsedIn == _program.Runs)
             {
@@ -84,7 +104,7 @@ public sealed unsafe partial class CudaBackend
                 _program.Run();
             }
 
-            plan.Make(this, work, perHead, wideRows);
+            plan.Make(this, work, perHead, wideRows, paged);
         }
 
         plan.UsedIn = _program.Runs;
@@ -106,6 +126,8 @@ public sealed unsafe partial class CudaBackend
 
         public int WideRows { get; private set; }
 
+        public bool Paged { get; private set; }
+
         /// <summary>The program that last went by it.</summary>
         public int UsedIn { get; set; } = -1;
 
@@ -123,11 +145,12 @@ public sealed unsafe partial class CudaBackend
 
         public int Slots => _planner.Slots;
 
-        public void Make(CudaBackend backend, AttentionWork work, int perHead, int wideRows)
+        public void Make(CudaBackend backend, AttentionWork work, int perHead, int wideRows, bool paged)
         {
             _planner.Plan(work.HostItems, perHead, wideRows);
             _stepTiles.Clear();
-            if (wideRows == 0)
+            var pages = paged && Slots > 0;
+            if (pages)
             {
                 foreach (var tile in _planner.Tiles)
                 {
@@ -137,7 +160,7 @@ public sealed unsafe partial class CudaBackend
                 }
             }
 
-            var total = (wideRows == 0 ? Ints<StepTile>(_stepTiles) : Ints<AttendTile>(_planner.Tiles) + Ints<AttendRun>(_planner.Runs)) + Ints<AttendMerge>(_planner.Merges) + _planner.Parts.Count;
+            var total = (pages ? Ints<StepTile>(_stepTiles) : Ints<AttendTile>(_planner.Tiles) + Ints<AttendRun>(_planner.Runs)) + Ints<AttendMerge>(_planner.Merges) + _planner.Parts.Count;
             if (_storage is null || _storage.Bytes < (long)total * sizeof(int))
             {
                 _storage?.Dispose();
@@ -146,8 +169,8 @@ public sealed unsafe partial class CudaBackend
             }
 
             var at = 0;
-            Tiles = wideRows == 0 ? Add(_stepTiles) : Add(_planner.Tiles);
-            Runs = wideRows == 0 ? 0 : Add(_planner.Runs);
+            Tiles = pages ? Add(_stepTiles) : Add(_planner.Tiles);
+            Runs = pages ? 0 : Add(_planner.Runs);
             Merges = Add(_planner.Merges);
             Parts = Add(_planner.Parts);
 
@@ -156,7 +179,7 @@ public sealed unsafe partial class CudaBackend
                 backend._stream.Upload((nint)from, _storage.Address, (long)total * sizeof(int));
             }
 
-            (Version, PerHead, WideRows) = (work.Version, perHead, wideRows);
+            (Version, PerHead, WideRows, Paged) = (work.Version, perHead, wideRows, paged);
 
             nint Add<T>(List<T> list)
                 where T : unmanaged

@@ -20,7 +20,7 @@ public sealed unsafe partial class CudaBackend
             Normalize(x, head.Norm, normed, new NormArgs { Gather = chunk.Address, GatherStride = sizeof(LogProbRow) }, count);
             Multiply(weight, normed, count, logits, vocabulary, float32: true);
             _kernels.HeadBackward.Launch(
-                Stream, new HeadBackwardArgs(logits, chunk.Address, logSumExp.Slice(first, count).Address, dLogProb.Slice(first, count).Address, dLogits, vocabulary), count, HeadSplits / 4, 256);
+                Stream, new HeadBackwardArgs(logits, chunk.Address, logSumExp.Slice(first, count).Address, dLogProb.Slice(first, count).Address, dLogits, vocabulary), count, HeadSplits / 2, 256);
 
             // The rows of the norm's output are no longer needed: their gradients take their place.
             MultiplyBack(weight, dLogits, count, normed);

@@ -9,7 +9,7 @@ public sealed unsafe partial class CudaBackend
     private const int ScoredRows = 1024;
 
     /// <summary>Parts that a row's vocabulary is looked at in: always the same, so that a row's sums do not depend on how many others there are.</summary>
-    private const int HeadSplits = 64;
+    private const int HeadSplits = 32;
 
     /// <inheritdoc/>
     protected override void LogProbCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<int> options, HeadResult result)

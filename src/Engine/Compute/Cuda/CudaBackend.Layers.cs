@@ -179,7 +179,10 @@ public sealed unsafe partial class CudaBackend
     private void Normalize(Tensor x, Norm norm, nint y, NormArgs extra, int rows) => _kernels.Norm.Launch(
         Stream,
         extra with { X = x.Address, Weight = norm.Weight.Address, Bias = Address(norm.Bias), Y = y, Count = rows, Columns = x.Columns, LayerNorm = norm.Kind == NormKind.Layer ? 1 : 0, Epsilon = norm.Epsilon },
-        (rows + 3) / 4, 1, 128);
+        rows, 1, NormThreads(x.Columns));
+
+    // A thread has 16 columns, where that does not take too many threads.
+    private static int NormThreads(int columns) => Math.Clamp(((columns / 16) + 31) / 32 * 32, 32, 256);
 
     // A thread has 16 columns of a head, where that does not take too many threads.
     private static int QkvThreads(KvLayer kv, int perHead) => Math.Clamp(((kv.Heads * (perHead + 2) * kv.HeadDim / 16) + 31) / 32 * 32, 32, 384);

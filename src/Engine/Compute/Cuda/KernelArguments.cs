@@ -86,6 +86,21 @@ internal unsafe struct WideArgs
     public fixed int Reserved[17];
 }
 
+internal unsafe struct PartArgs
+{
+    public TensorMap Q;
+    public TensorMap Kv;
+    public nint Tiles;
+    public nint PartialO;
+    public nint PartialLogSumExp;
+    public int Count;
+    public int Heads;
+    public int PerHead;
+    public int BoxRows;
+    public float Scale;
+    public fixed int Reserved[21];
+}
+
 internal unsafe struct BackwardWideArgs
 {
     public TensorMap Q;

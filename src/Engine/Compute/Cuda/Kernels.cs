@@ -28,8 +28,18 @@ internal sealed record AttendWideKernel(CudaKernel Kernel)
     /// <summary>Packed query rows of a tile.</summary>
     public const int Rows = 128;
 
-    // Queries, two stages of keys and values, 128 rows each; barriers; room to start on a multiple of 1,024.
-    public static int SharedBytes(int headDim) => (5 * 128 * headDim * sizeof(ushort)) + 80 + 1024;
+    // Queries, two stages of keys and values, 128 rows each, values as 128 columns; barriers; room to start on a multiple of 1,024.
+    public static int SharedBytes(int headDim) => (128 * ((3 * headDim) + (2 * 128)) * sizeof(ushort)) + 80 + 1024;
+}
+
+/// <summary>Attention of many rows that are decoded; see native/kernels/attend_part.cuh.</summary>
+/// <param name="Kernel">The kernel, a block a multiprocessor.</param>
+internal sealed record AttendPartKernel(CudaKernel Kernel)
+{
+    public const int Threads = 320;
+
+    // Queries, keys and values for each of two warpgroups, 64 and twice 128 rows; barriers; room to start on a multiple of 1,024.
+    public const int SharedBytes = (2 * ((64 + 128 + 128) * 256)) + 64 + 1024;
 }
 
 /// <summary>The backward of attention for Hopper; see native/kernels/attend_backward_wide.cuh. Blocks of <see cref="AttendWideKernel.Threads"/> threads, one a multiprocessor.</summary>
@@ -83,9 +93,9 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
         Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
         Unsafe.SizeOf<NormBackwardArgs>(), Unsafe.SizeOf<GatedSiluBackwardArgs>(), Unsafe.SizeOf<QkvBackwardArgs>(), Unsafe.SizeOf<HeadBackwardArgs>(), Unsafe.SizeOf<DropoutArgs>(),
-        Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(), Unsafe.SizeOf<BackwardWideArgs>(),
+        Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(), Unsafe.SizeOf<BackwardWideArgs>(), Unsafe.SizeOf<PartArgs>(),
         AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), ProductKernel.SharedBytes, .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
-        BackwardRowsBytes, BackwardKeysBytes, BackwardWideKernels.RowsBytes, BackwardWideKernels.KeysBytes,
+        AttendPartKernel.SharedBytes, BackwardRowsBytes, BackwardKeysBytes, BackwardWideKernels.RowsBytes, BackwardWideKernels.KeysBytes,
     ];
 
     // Rows of 128 columns and 16 bytes: keys and values of two stages, 64 rows each; or keys and values once, and two stages of 32 rows of queries and dO with their stats.
@@ -116,6 +126,7 @@ internal sealed class Kernels : IDisposable
             AttendBackwardWide = new BackwardWideKernels(
                 Kernel("lriad_attend_backward_wide_stats", BackwardWideKernels.RowsBytes), Kernel("lriad_attend_backward_wide_rows", BackwardWideKernels.RowsBytes),
                 Kernel("lriad_attend_backward_wide_keys", BackwardWideKernels.KeysBytes));
+            AttendPart = new AttendPartKernel(Kernel("lriad_attend_part", AttendPartKernel.SharedBytes));
             AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80)));
             Product = new ProductKernel(Kernel("lriad_product", ProductKernel.SharedBytes));
         }
@@ -165,6 +176,9 @@ internal sealed class Kernels : IDisposable
 
     /// <inheritdoc cref="AttendWide128"/>
     public AttendWideKernel? AttendWide80 { get; }
+
+    /// <summary>For many rows that are decoded, heads of 128 columns; null on other GPUs than Hopper.</summary>
+    public AttendPartKernel? AttendPart { get; }
 
     /// <summary>For large products; null on other GPUs than Hopper.</summary>
     public ProductKernel? Product { get; }
