@@ -18,6 +18,8 @@ struct SampleRow { int row; float temperature; int topK; float topP; uint32_t se
 struct EmbedArgs { const int* ids; const bf16* table; const bf16* features; bf16* x; int columns; int reserved; };
 
 struct ConvertArgs { const float* from; bf16* to; int64_t count; };
+// pixels[p, c, frame, i] = values[c, levels[p, c, i]].
+struct PixelsArgs { const uint8_t* levels; const float* values; bf16* pixels; int patches, area, frames, reserved; };
 
 // y[r] = norm(x[row r]); row r is r itself or, where `gather` is given, the int at gather + r · gatherStride bytes.
 struct NormArgs {

@@ -84,12 +84,7 @@ public sealed partial class Benchmark
     {
         const int patches = GridH * GridW;
         using var arena = _backend.CreateArena("benchmark");
-        var pixels = arena.Allocate(ElementType.Float32, patches * InputsInTurn, Vision.PatchValues);
-        for (var i = 0; i < InputsInTurn; i++)
-        {
-            _backend.Upload(Image().Pixels, pixels.Slice(i * patches, patches));
-        }
-
+        var pixels = Normal(arena, patches * InputsInTurn, Vision.PatchValues);
         var x = arena.Allocate(ElementType.BFloat16, patches, Vision.EmbedDim);
         return Product(
             $"patch embedding, {patches:N0} patches", turn => _backend.PatchEmbed(pixels.Slice(turn % InputsInTurn * patches, patches), _model.PatchEmbedding, x), patches,

@@ -181,7 +181,12 @@ public sealed partial class Benchmark : IDisposable
         return times[times.Length / 2];
     }
 
-    private ImagePatches Image() => new([.. Enumerable.Range(0, GridH * GridW * Vision.PatchValues).Select(_ => _random.NextSingle() - 0.5f)], 1, GridH, GridW);
+    private ImagePatches Image()
+    {
+        var levels = new byte[GridH * GridW * Vision.PatchValues / Vision.TemporalPatchSize];
+        _random.NextBytes(levels);
+        return new ImagePatches(levels, 1, GridH, GridW);
+    }
 
     private Tensor Normal(Arena arena, int rows, int columns)
     {

@@ -19,13 +19,29 @@ public abstract partial class Backend
         EmbedCore(ids, table, features, x);
     }
 
+    /// <summary>pixels[p, (c, frame, i)] = values[c, levels[p, c, i]], the same in every frame: what eight bits a channel stand for.</summary>
+    /// <param name="levels">[P, 3·14·14].</param>
+    /// <param name="values">[3, 256] float32.</param>
+    /// <param name="pixels">[P, 3·2·14·14] of <see cref="ActivationType"/>, out.</param>
+    public void LookUpPixels(View<byte> levels, View<float> values, Tensor pixels)
+    {
+        Check.Length(3 * 256, values, nameof(values));
+        Check.Type(ActivationType, pixels, nameof(pixels));
+        if (levels.Length == 0 || pixels.Length % levels.Length != 0 || levels.Length % (3 * pixels.Rows) != 0)
+        {
+            throw new ArgumentException($"LookUpPixels: {levels.Length} levels do not make {pixels.Rows} patches of {pixels.Columns} values.");
+        }
+
+        LookUpPixelsCore(levels, values, pixels);
+    }
+
     /// <summary>x = pixels · weightᵀ: the patch convolution, whose stride is its size.</summary>
-    /// <param name="pixels">[P, 3·2·14·14], float32.</param>
+    /// <param name="pixels">[P, 3·2·14·14] of <see cref="ActivationType"/>.</param>
     /// <param name="weight">[E, 3·2·14·14].</param>
     /// <param name="x">[P, E].</param>
     public void PatchEmbed(Tensor pixels, Tensor weight, Tensor x)
     {
-        Check.Type(ElementType.Float32, pixels, nameof(pixels));
+        Check.Type(ActivationType, pixels, nameof(pixels));
         Check.Columns(weight.Columns, pixels, nameof(pixels));
         Check.Shape(pixels.Rows, weight.Rows, x, nameof(x));
         PatchEmbedCore(pixels, weight, x);
@@ -165,6 +181,9 @@ public abstract partial class Backend
 
     /// <summary>Core of <see cref="Embed"/>.</summary>
     protected abstract void EmbedCore(View<int> ids, Tensor table, Tensor features, Tensor x);
+
+    /// <summary>Core of <see cref="LookUpPixels"/>.</summary>
+    protected abstract void LookUpPixelsCore(View<byte> levels, View<float> values, Tensor pixels);
 
     /// <summary>Core of <see cref="PatchEmbed"/>.</summary>
     protected abstract void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x);

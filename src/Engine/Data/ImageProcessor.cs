@@ -52,13 +52,12 @@ public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
         return ((int)w, (int)h);
     }
 
-    // Rows in the order (square row, square column, row in square, column in square) of [channel, frame, y, x]; a still image fills both frames.
+    // Patches in the order (square row, square column, row in square, column in square) of [channel, y, x].
     private ImagePatches Cut(RgbImage image)
     {
-        var (side, frames, merge) = (settings.PatchSize, settings.TemporalPatchSize, settings.MergeSize);
+        var (side, merge) = (settings.PatchSize, settings.MergeSize);
         var (gridH, gridW) = (image.Height / side, image.Width / side);
-        var table = NormalisedValues();
-        var pixels = new float[gridH * gridW * 3 * frames * side * side];
+        var levels = new byte[gridH * gridW * 3 * side * side];
         var at = 0;
         for (var squareY = 0; squareY < gridH; squareY += merge)
         {
@@ -67,50 +66,32 @@ public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
                 for (var patch = 0; patch < merge * merge; patch++)
                 {
                     var (y0, x0) = ((squareY + (patch / merge)) * side, (squareX + (patch % merge)) * side);
-                    at = CutPatch(image, table, y0, x0, pixels, at);
+                    at = CutPatch(image, y0, x0, levels, at);
                 }
             }
         }
 
-        return new ImagePatches(pixels, 1, gridH, gridW);
+        return new ImagePatches(levels, 1, gridH, gridW);
     }
 
-    private int CutPatch(RgbImage image, float[] table, int y0, int x0, float[] pixels, int at)
+    private int CutPatch(RgbImage image, int y0, int x0, byte[] levels, int at)
     {
         var side = settings.PatchSize;
         for (var channel = 0; channel < 3; channel++)
         {
-            var values = table.AsSpan(channel * 256, 256);
-            var first = pixels.AsSpan(at, side * side);
             for (var y = 0; y < side; y++)
             {
                 var source = image.Data.AsSpan(((((y0 + y) * image.Width) + x0) * 3) + channel);
-                var row = first.Slice(y * side, side);
+                var row = levels.AsSpan(at, side);
                 for (var x = 0; x < row.Length; x++)
                 {
-                    row[x] = values[source[3 * x]];
+                    row[x] = source[3 * x];
                 }
-            }
 
-            for (var frame = 1; frame < settings.TemporalPatchSize; frame++)
-            {
-                first.CopyTo(pixels.AsSpan(at + (frame * first.Length), first.Length));
+                at += side;
             }
-
-            at += settings.TemporalPatchSize * first.Length;
         }
 
         return at;
-    }
-
-    private float[] NormalisedValues()
-    {
-        var table = new float[3 * 256];
-        for (var i = 0; i < table.Length; i++)
-        {
-            table[i] = (float)(((i % 256 / 255.0) - settings.Mean[i / 256]) / settings.Std[i / 256]);
-        }
-
-        return table;
     }
 }

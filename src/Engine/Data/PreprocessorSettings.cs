@@ -10,6 +10,9 @@ namespace LrIad.Engine.Data;
 /// <param name="Std">Each channel is divided by it.</param>
 public sealed record PreprocessorSettings(int PatchSize, int TemporalPatchSize, int MergeSize, int MinPixels, int MaxPixels, double[] Mean, double[] Std)
 {
+    /// <summary>[3, 256]: what each of the 256 levels of a channel is after normalisation.</summary>
+    public float[] NormalisedLevels() => [.. Enumerable.Range(0, 3 * 256).Select(i => (float)(((i % 256 / 255.0) - Mean[i / 256]) / Std[i / 256]))];
+
     /// <summary>Reads a preprocessor_config.json; limits may be <c>min_pixels</c> and <c>max_pixels</c> or in <c>size</c>, under either of its names.</summary>
     /// <exception cref="InputException">It is unreadable or impossible.</exception>
     public static PreprocessorSettings Parse(string file)

@@ -42,17 +42,18 @@ public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposabl
         {
             _layout?.Dispose();
             _layout = null;
-            _layout = new Layout(model.Geometry.Vision, backend, grids);
+            _layout = new Layout(model, backend, grids);
         }
 
         var (pixels, x, q, o) = (_layout.Pixels, _layout.X, _layout.Q, _layout.O);
-        var row = 0;
+        var at = 0;
         foreach (var image in images)
         {
-            backend.Upload(image.Pixels, pixels.Slice(row, image.Patches));
-            row += image.Patches;
+            backend.Upload<byte>(image.Levels, _layout.Levels.Slice(at, image.Levels.Length));
+            at += image.Levels.Length;
         }
 
+        backend.LookUpPixels(_layout.Levels, _layout.Values, pixels);
         backend.PatchEmbed(pixels, model.PatchEmbedding, x);
         foreach (var layer in model.VisionLayers)
         {
@@ -70,15 +71,18 @@ public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposabl
     {
         private readonly Arena _arena;
 
-        public Layout(VisionGeometry vision, Backend backend, (int T, int H, int W)[] grids)
+        public Layout(QwenModel model, Backend backend, (int T, int H, int W)[] grids)
         {
+            var vision = model.Geometry.Vision;
             Grids = grids;
             var patches = grids.Select(grid => grid.T * grid.H * grid.W).ToArray();
             var (total, type) = (patches.Sum(), backend.ActivationType);
             _arena = backend.CreateArena($"encoding {grids.Length} images of {total} patches");
             try
             {
-                Pixels = _arena.Allocate(ElementType.Float32, total, vision.PatchValues);
+                Levels = _arena.Allocate<byte>(total * vision.PatchValues / vision.TemporalPatchSize);
+                Values = _arena.Allocate<float>(3 * 256);
+                Pixels = _arena.Allocate(type, total, vision.PatchValues);
                 X = _arena.Allocate(type, total, vision.EmbedDim);
                 Q = _arena.Allocate(type, total, vision.EmbedDim);
                 O = _arena.Allocate(type, total, vision.EmbedDim);
@@ -99,6 +103,7 @@ public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposabl
                     batch.See(firstRow, patches[i], segment, group: i);
                 }
 
+                backend.Upload<float>(model.Preprocessor.NormalisedLevels(), Values);
                 backend.Upload<TokenRow>(batch.Rows.ToArray(), Rows);
                 Work.Set(batch.Items.ToArray(), batch.Blocks.ToArray());
             }
@@ -110,6 +115,10 @@ public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposabl
         }
 
         public (int T, int H, int W)[] Grids { get; }
+
+        public View<byte> Levels { get; }
+
+        public View<float> Values { get; }
 
         public Tensor Pixels { get; }
 

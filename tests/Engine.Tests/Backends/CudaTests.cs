@@ -1,5 +1,7 @@
 using LrIad.Engine.Compute;
 using LrIad.Engine.Compute.Cuda;
+using LrIad.Engine.Data;
+using LrIad.Engine.Tests.Flow;
 using LrIad.Engine.Tests.Oracle;
 
 namespace LrIad.Engine.Tests.Backends;
@@ -153,12 +155,26 @@ internal sealed class CudaTests
     }
 
     [Test]
+    public void Pixels_looked_up_are_what_their_levels_stand_for([Values(1, 2)] int frames)
+    {
+        var random = new Random(frames);
+        var levels = new byte[37 * 3 * 196];
+        random.NextBytes(levels);
+        var normalised = Matrix.Rounded(Reference.Normal(random, 3 * 256, 1f), ElementType.BFloat16);
+        var (onDevice, values, pixels) = (_device.New<byte>(levels.Length), _device.New<float>(3 * 256), _device.New(37, 3 * frames * 196));
+        _device.Backend.Upload<byte>(levels, onDevice);
+        _device.Backend.Upload<float>(normalised, values);
+        _device.Backend.LookUpPixels(onDevice, values, pixels);
+        Assert.That(_device.Get(pixels), Is.EqualTo(GoldenPass.Pixels(new ImagePatches(levels, 1, 37, 1), normalised, frames)));
+    }
+
+    [Test]
     public void Patches_and_merger_equal_the_oracle()
     {
         var random = new Random(7);
         var (patch, pixels) = (new LinearCase(random, 1176, 160, ElementType.BFloat16, bias: false), Matrix.Rounded(Reference.Normal(random, 52 * 1176, 1f), ElementType.BFloat16));
         var x = _device.New(52, 160);
-        _device.Backend.PatchEmbed(_device.Put(pixels, 52, ElementType.Float32), patch.On(_device).Weight, x);
+        _device.Backend.PatchEmbed(_device.Put(pixels, 52), patch.On(_device).Weight, x);
         var norm = new NormCase(random, NormKind.Layer, 160, ElementType.BFloat16);
         var (first, second) = (new LinearCase(random, 640, 640, ElementType.BFloat16), new LinearCase(random, 640, 384, ElementType.BFloat16));
         var features = _device.New(13, 384);

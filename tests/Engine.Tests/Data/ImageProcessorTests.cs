@@ -1,5 +1,6 @@
 using CsCheck;
 using LrIad.Engine.Data;
+using LrIad.Engine.Tests.Flow;
 
 namespace LrIad.Engine.Tests.Data;
 
@@ -45,7 +46,8 @@ internal sealed class ImageProcessorTests
         var image = new ImageProcessor(Published, 401_408).Process(file);
 
         Assert.That((image.GridT, image.GridH, image.GridW, image.Patches, image.MergedTokens), Is.EqualTo((1, 4, 6, 24, 6)));
-        Assert.That(image.Pixels, Has.Length.EqualTo(24 * 1176));
+        var pixels = GoldenPass.Pixels(image, Published.NormalisedLevels(), frames: 2);
+        Assert.That(pixels, Has.Length.EqualTo(24 * 1176));
         var patch = 0;
         foreach (var (top, left) in new[] { (0, 0), (0, 2), (0, 4), (2, 0), (2, 2), (2, 4) })
         {
@@ -56,7 +58,7 @@ internal sealed class ImageProcessorTests
                     var (channel, inY, inX) = (i / 392, i / 14 % 14, i % 14);
                     var value = channel switch { 0 => (x * 14) + inX, 1 => (y * 14) + inY, _ => x + (10 * y) };
                     var expected = ((value / 255.0) - Published.Mean[channel]) / Published.Std[channel];
-                    Assert.That(image.Pixels[(patch * 1176) + i], Is.EqualTo(expected).Within(1e-6), $"patch {patch}, value {i}");
+                    Assert.That(pixels[(patch * 1176) + i], Is.EqualTo(expected).Within(1e-6), $"patch {patch}, value {i}");
                 }
 
                 patch++;
@@ -88,7 +90,7 @@ internal sealed class ImageProcessorTests
     {
         var processor = new ImageProcessor(Published, 401_408);
         var files = PillowVector.All.Select(vector => vector.Write()).ToArray();
-        var alone = Array.ConvertAll(files, file => processor.Process(file).Pixels);
-        Parallel.For(0, 4 * files.Length, i => Assert.That(processor.Process(files[i % files.Length]).Pixels.AsSpan().SequenceEqual(alone[i % files.Length])));
+        var alone = Array.ConvertAll(files, file => processor.Process(file).Levels);
+        Parallel.For(0, 4 * files.Length, i => Assert.That(processor.Process(files[i % files.Length]).Levels.AsSpan().SequenceEqual(alone[i % files.Length])));
     }
 }

@@ -25,7 +25,7 @@ internal sealed class ImageStreamTests
         Assert.That(read.Select(item => item.File), Is.EqualTo(files));
         Assert.That(read.Where(item => item.Problem is not null).Select(item => item.File), Is.EqualTo(new[] { files[3], files[^1] }));
         Assert.That(read[3].Problem!.Message, Does.Contain(files[3]).And.Contain("empty"));
-        Assert.That(read[4].Image!.Pixels.AsSpan().SequenceEqual(processor.Process(files[4]).Pixels));
+        Assert.That(read[4].Image!.Levels.AsSpan().SequenceEqual(processor.Process(files[4]).Levels));
     }
 
     [Test]

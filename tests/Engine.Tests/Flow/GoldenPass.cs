@@ -22,7 +22,7 @@ internal static class GoldenPass
         foreach (var (t, h, w) in Grids(golden))
         {
             var count = t * h * w * model.Geometry.Vision.PatchValues;
-            images.Add(new ImagePatches(pixels[at..(at + count)], t, h, w));
+            images.Add(Patches(model, pixels.AsSpan(at, count), t, h, w));
             at += count;
         }
 
@@ -31,6 +31,38 @@ internal static class GoldenPass
         using var encoder = new VisionEncoder(model, backend);
         encoder.Encode(images, features);
         return Bytes(backend, features);
+    }
+
+    /// <summary>The image whose normalised pixels these are: each is what one of 256 levels stands for.</summary>
+    public static ImagePatches Patches(QwenModel model, ReadOnlySpan<float> pixels, int t, int h, int w)
+    {
+        var (vision, settings) = (model.Geometry.Vision, model.Preprocessor);
+        var (frames, area) = (vision.TemporalPatchSize, vision.PatchSize * vision.PatchSize);
+        var levels = new byte[pixels.Length / frames];
+        for (var i = 0; i < levels.Length; i++)
+        {
+            var (plane, channel) = (i / area, i / area % 3);
+            var pixel = pixels[(plane * frames * area) + (i % area)];
+            levels[i] = (byte)Math.Round(((pixel * settings.Std[channel]) + settings.Mean[channel]) * 255);
+        }
+
+        var image = new ImagePatches(levels, t, h, w);
+        Assert.That(Pixels(image, settings.NormalisedLevels(), frames), Is.EqualTo(pixels.ToArray()).Within(1e-5f));
+        return image;
+    }
+
+    /// <summary>What an image's levels stand for: [patches, 3 · frames · side · side].</summary>
+    public static float[] Pixels(ImagePatches image, float[] values, int frames)
+    {
+        var area = image.Levels.Length / (3 * image.Patches);
+        var pixels = new float[image.Levels.Length * frames];
+        for (var i = 0; i < pixels.Length; i++)
+        {
+            var plane = i / (frames * area);
+            pixels[i] = values[(plane % 3 * 256) + image.Levels[(plane * area) + (i % area)]];
+        }
+
+        return pixels;
     }
 
     /// <summary>The golden image features, as the backend's bytes.</summary>

@@ -2,7 +2,6 @@ using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using LrIad.Engine.Compute;
 using LrIad.Engine.Compute.Cpu;
-using LrIad.Engine.Data;
 using LrIad.Engine.Model;
 using LrIad.Engine.Tests.Flow;
 
@@ -161,7 +160,7 @@ internal sealed class ModelVariantTests
         using var model = QwenModel.Load(folder, _backend);
         using var golden = TestFiles.Golden("case0");
         var grid = golden.ReadIntegers("image_grid_thw").Select(size => (int)size).ToArray();
-        var image = new ImagePatches(golden.Read("pixel_values"), grid[0], grid[1], grid[2]);
+        var image = GoldenPass.Patches(model, golden.Read("pixel_values"), grid[0], grid[1], grid[2]);
         using var arena = _backend.CreateArena("features");
         var features = arena.Allocate(ElementType.Float32, image.MergedTokens, model.Geometry.Text.Hidden);
         using var encoder = new VisionEncoder(model, _backend);

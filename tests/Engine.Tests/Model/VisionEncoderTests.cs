@@ -15,7 +15,7 @@ internal sealed class VisionEncoderTests
         using var model = QwenModel.Load(TestFiles.TinyModel, backend);
         var random = new Random(3);
         (int H, int W)[] sizes = [(2, 2), (2, 40), (36, 2), (30, 22), .. Enumerable.Repeat((10, 12), 62), (4, 4), (28, 30)];
-        ImagePatches[] images = [.. sizes.Select(size => new ImagePatches([.. Enumerable.Range(0, size.H * size.W * 1176).Select(_ => (random.NextSingle() * 4) - 2)], 1, size.H, size.W))];
+        ImagePatches[] images = [.. sizes.Select(size => Image(random, size.H, size.W))];
         Assert.That(images.Sum(image => image.Patches), Is.GreaterThan(8192), "more than one pass takes");
 
         var together = Encode(model, backend, images);
@@ -35,8 +35,15 @@ internal sealed class VisionEncoderTests
         using var backend = new CpuBackend();
         using var model = QwenModel.Load(TestFiles.TinyModel, backend);
         var random = new Random(4);
-        float[] pixels = [.. Enumerable.Range(0, 16 * 1176).Select(_ => random.NextSingle())];
-        Assert.That(Encode(model, backend, new ImagePatches(pixels, 1, 2, 8)), Is.Not.EqualTo(Encode(model, backend, new ImagePatches(pixels, 1, 8, 2))));
+        var image = Image(random, 2, 8);
+        Assert.That(Encode(model, backend, image), Is.Not.EqualTo(Encode(model, backend, image with { GridH = 8, GridW = 2 })));
+    }
+
+    private static ImagePatches Image(Random random, int height, int width)
+    {
+        var levels = new byte[height * width * 3 * 14 * 14];
+        random.NextBytes(levels);
+        return new ImagePatches(levels, 1, height, width);
     }
 
     private static float[] Encode(QwenModel model, Backend backend, params ImagePatches[] images)

@@ -27,6 +27,21 @@ public sealed unsafe partial class CpuBackend
     }
 
     /// <inheritdoc/>
+    protected override void LookUpPixelsCore(View<byte> levels, View<float> values, Tensor pixels)
+    {
+        var level = (byte*)levels.Address;
+        var (frames, area) = ((int)(pixels.Length / levels.Length), levels.Length / (3 * pixels.Rows));
+        for (var plane = 0L; plane < 3L * pixels.Rows; plane++)
+        {
+            float* of = (float*)values.Address + (plane % 3 * 256), to = (float*)pixels.Address + (plane * frames * area);
+            for (var i = 0L; i < frames * area; i++)
+            {
+                to[i] = of[level[(plane * area) + (i % area)]];
+            }
+        }
+    }
+
+    /// <inheritdoc/>
     protected override void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x) =>
         Multiply(Rows(pixels), TransposedWeight(weight), default, (float*)x.Address, x.Columns, x.Rows, x.Columns, pixels.Columns);
 

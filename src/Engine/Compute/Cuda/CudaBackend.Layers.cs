@@ -21,12 +21,17 @@ public sealed unsafe partial class CudaBackend
     }
 
     /// <inheritdoc/>
+    protected override void LookUpPixelsCore(View<byte> levels, View<float> values, Tensor pixels)
+    {
+        var (frames, area) = ((int)(pixels.Length / levels.Length), (int)(levels.Length / (3 * pixels.Rows)));
+        _kernels.Pixels.Launch(Stream, new PixelsArgs(levels.Address, values.Address, pixels.Address, pixels.Rows, area, frames), pixels.Rows, 1, 128);
+    }
+
+    /// <inheritdoc/>
     protected override void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x)
     {
         Activation(x, nameof(x));
-        var rounded = Borrow(Scratch.Pixels, pixels.Length * sizeof(ushort));
-        _kernels.Convert.Launch(Stream, new ConvertArgs(pixels.Address, rounded, pixels.Length), Blocks(pixels.Length, 256), 1, 256);
-        Multiply(new Linear(weight, default), rounded, x.Rows, x.Address, weight.Rows);
+        Multiply(new Linear(weight, default), pixels.Address, x.Rows, x.Address, weight.Rows);
     }
 
     /// <inheritdoc/>

@@ -59,7 +59,6 @@ public sealed unsafe partial class CudaBackend : Backend
         Rounded,
         Hidden,
         Activated,
-        Pixels,
         PartialO,
         PartialLogSumExp,
         BackwardStats,

@@ -8,6 +8,9 @@ internal record struct EmbedArgs(nint Ids, nint Table, nint Features, nint X, in
 
 internal record struct ConvertArgs(nint From, nint To, long Count);
 
+[StructLayout(LayoutKind.Sequential)]
+internal record struct PixelsArgs(nint Levels, nint Values, nint Pixels, int Patches, int Area, int Frames, int Reserved = 0);
+
 internal record struct NormArgs(nint X, nint Weight, nint Bias, nint Y, nint Gather, int Count, int Columns, int LayerNorm, int GatherStride, float Epsilon, int Reserved = 0);
 
 internal record struct NormBackwardArgs(nint X, nint Weight, nint Dy, nint Residual, nint Dx, nint Gather, int Count, int Columns, int GatherStride, float Epsilon);

@@ -87,7 +87,7 @@ internal sealed class Kernels : IDisposable
 
     private static readonly int[] Sizes =
     [
-        Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
+        Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<PixelsArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(),
         Unsafe.SizeOf<KeyTile>(), Unsafe.SizeOf<RowRun>(), Unsafe.SizeOf<KeyMerge>(), Unsafe.SizeOf<AttendBackwardArgs>(), Unsafe.SizeOf<KeyMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
@@ -116,6 +116,7 @@ internal sealed class Kernels : IDisposable
         CheckAbi(context);
         Embed = Kernel("lriad_embed");
         Convert = Kernel("lriad_convert");
+        Pixels = Kernel("lriad_pixels");
         Norm = Kernel("lriad_norm");
         Qkv = Kernel("lriad_qkv");
         Attend128 = Kernel("lriad_attend_128", AttendSharedBytes(128));
@@ -162,6 +163,8 @@ internal sealed class Kernels : IDisposable
     public CudaKernel Embed { get; }
 
     public CudaKernel Convert { get; }
+
+    public CudaKernel Pixels { get; }
 
     public CudaKernel Norm { get; }
 
