@@ -37,12 +37,20 @@ public sealed class CudaStream : SafeHandle
         using var span = Timed("upload");
         if (bytes >= StagedBytes)
         {
-            _staging ??= new PinnedStaging();
-            _staging.Upload(this, from, to, bytes);
+            Stage(Copied, to, bytes);
             return;
         }
 
         Check(Driver.cuMemcpyHtoDAsync(to, from, (nuint)bytes, handle), $"cuMemcpyHtoDAsync({bytes:N0} bytes)");
+
+        unsafe void Copied(long first, nint buffer, int count) => Buffer.MemoryCopy((void*)(from + (nint)first), (void*)buffer, count, count);
+    }
+
+    /// <summary>What <paramref name="fill"/> makes, to the device. It has been asked for all of it when the call returns, piece by piece by several threads.</summary>
+    public void Upload(StagingFill fill, nint to, long bytes)
+    {
+        using var span = Timed("upload");
+        Stage(fill, to, bytes);
     }
 
     /// <summary>Device memory to the host; complete after <see cref="Synchronize"/>.</summary>
@@ -64,6 +72,12 @@ public sealed class CudaStream : SafeHandle
     {
         using var span = Timed("clear");
         Check(Driver.cuMemsetD8Async(to, 0, (nuint)bytes, handle), $"cuMemsetD8Async({bytes:N0} bytes)");
+    }
+
+    private void Stage(StagingFill fill, nint to, long bytes)
+    {
+        _staging ??= new PinnedStaging();
+        _staging.Upload(this, fill, to, bytes);
     }
 
     internal CudaTrace.Span Timed(string name) => Trace is null ? default : Trace.Begin(name);

@@ -3,6 +3,9 @@ using static LrIad.Interop.CudaException;
 
 namespace LrIad.Interop;
 
+/// <summary>Writes bytes <paramref name="first"/> to <paramref name="first"/> + <paramref name="bytes"/> of what is uploaded to <paramref name="buffer"/>.</summary>
+public delegate void StagingFill(long first, nint buffer, int bytes);
+
 /// <summary>
 /// The fast way of large data to the device: through page-locked buffers, which several threads fill while the copy engine empties others. The driver alone copies
 /// pageable memory with one thread.
@@ -26,29 +29,29 @@ internal sealed unsafe class PinnedStaging : SafeHandle
     /// <inheritdoc/>
     public override bool IsInvalid => handle == 0;
 
-    /// <summary>Copies before what the stream is asked for next; the source has been read when the call returns.</summary>
-    public void Upload(CudaStream stream, nint from, nint to, long bytes)
+    /// <summary>Copies before what the stream is asked for next; all pieces have been filled when the call returns.</summary>
+    public void Upload(CudaStream stream, StagingFill fill, nint to, long bytes)
     {
         var pieces = (bytes + BufferBytes - 1) / BufferBytes;
         var taken = -1L;
-        Parallel.For(0, Math.Clamp(Environment.ProcessorCount / 2, 1, MostThreads), _ =>
+        Parallel.For(0, (int)Math.Min(pieces, Math.Clamp(Environment.ProcessorCount / 2, 1, MostThreads)), _ =>
         {
             Check(Driver.cuCtxSetCurrent(_context), "cuCtxSetCurrent");
             for (long piece; (piece = Interlocked.Increment(ref taken)) < pieces;)
             {
-                UploadPiece(stream, from, to, piece * BufferBytes, bytes);
+                UploadPiece(stream, fill, to, piece * BufferBytes, bytes);
             }
         });
     }
 
-    private void UploadPiece(CudaStream stream, nint from, nint to, long first, long bytes)
+    private void UploadPiece(CudaStream stream, StagingFill fill, nint to, long first, long bytes)
     {
         var which = (int)(first / BufferBytes % Buffers);
-        var (count, buffer, emptied) = (Math.Min(BufferBytes, bytes - first), handle + (which * BufferBytes), _emptied[which]);
+        var (count, buffer, emptied) = ((int)Math.Min(BufferBytes, bytes - first), handle + (which * BufferBytes), _emptied[which]);
         lock (emptied)
         {
             emptied.Wait();
-            Buffer.MemoryCopy((void*)(from + (nint)first), (void*)buffer, count, count);
+            fill(first, buffer, count);
             Check(Driver.cuMemcpyHtoDAsync(to + (nint)first, buffer, (nuint)count, stream.Handle), $"cuMemcpyHtoDAsync({count:N0} bytes)");
             emptied.Record(stream);
         }

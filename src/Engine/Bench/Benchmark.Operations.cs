@@ -84,7 +84,7 @@ public sealed partial class Benchmark
     {
         const int patches = GridH * GridW;
         using var arena = _backend.CreateArena("benchmark");
-        var pixels = arena.Allocate(ElementType.Float32, patches * InputsInTurn, Vision.PatchValues);
+        var pixels = arena.Allocate(ElementType.BFloat16, patches * InputsInTurn, Vision.PatchValues);
         for (var i = 0; i < InputsInTurn; i++)
         {
             _backend.Upload(Image().Pixels, pixels.Slice(i * patches, patches));

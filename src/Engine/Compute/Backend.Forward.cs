@@ -20,12 +20,12 @@ public abstract partial class Backend
     }
 
     /// <summary>x = pixels · weightᵀ: the patch convolution, whose stride is its size.</summary>
-    /// <param name="pixels">[P, 3·2·14·14], float32.</param>
+    /// <param name="pixels">[P, 3·2·14·14].</param>
     /// <param name="weight">[E, 3·2·14·14].</param>
     /// <param name="x">[P, E].</param>
     public void PatchEmbed(Tensor pixels, Tensor weight, Tensor x)
     {
-        Check.Type(ElementType.Float32, pixels, nameof(pixels));
+        Check.Type(ActivationType, pixels, nameof(pixels));
         Check.Columns(weight.Columns, pixels, nameof(pixels));
         Check.Shape(pixels.Rows, weight.Rows, x, nameof(x));
         PatchEmbedCore(pixels, weight, x);

@@ -78,7 +78,7 @@ public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposabl
             _arena = backend.CreateArena($"encoding {grids.Length} images of {total} patches");
             try
             {
-                Pixels = _arena.Allocate(ElementType.Float32, total, vision.PatchValues);
+                Pixels = _arena.Allocate(type, total, vision.PatchValues);
                 X = _arena.Allocate(type, total, vision.EmbedDim);
                 Q = _arena.Allocate(type, total, vision.EmbedDim);
                 O = _arena.Allocate(type, total, vision.EmbedDim);

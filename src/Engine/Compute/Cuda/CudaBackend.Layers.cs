@@ -24,9 +24,7 @@ public sealed unsafe partial class CudaBackend
     protected override void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x)
     {
         Activation(x, nameof(x));
-        var rounded = Borrow(Scratch.Pixels, pixels.Length * sizeof(ushort));
-        _kernels.Convert.Launch(Stream, new ConvertArgs(pixels.Address, rounded, pixels.Length), Blocks(pixels.Length, 256), 1, 256);
-        Multiply(new Linear(weight, default), rounded, x.Rows, x.Address, weight.Rows);
+        Multiply(new Linear(weight, default), pixels.Address, x.Rows, x.Address, weight.Rows);
     }
 
     /// <inheritdoc/>
