@@ -247,15 +247,24 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
     float reached = -INFINITY;
     // Words of the generator come four at a time, for tokens eight apart.
     const int groups = (a.vocabulary + 31) / 32, from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits), to = static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits);
+    const auto firstOf = [](int u) { return u / 8 * 32 + u % 8; };
+    float next[4];
+    const auto load = [&](int u) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) next[j] = u < to * 8 && firstOf(u) + j * 8 < a.vocabulary ? logits[firstOf(u) + j * 8] : -INFINITY;
+    };
+    load(from * 8 + threadIdx.x);
     for (int begin = from * 8; begin < to * 8; begin += kHeadThreads) {
-        const int u = begin + threadIdx.x, first = u / 8 * 32 + u % 8, end = u < to * 8 ? a.vocabulary : 0;
-        const uint32_t allowed = mask && end > 0 ? mask[u / 8] >> u % 8 : ~0u;
+        const int u = begin + threadIdx.x, first = firstOf(u);
+        const uint32_t allowed = mask && u < to * 8 ? mask[u / 8] >> u % 8 : ~0u;
         float z[4], max = part.max;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            z[j] = first + j * 8 < end ? __fmul_rn(logits[first + j * 8], inverse) : -INFINITY;
+            z[j] = __fmul_rn(next[j], inverse);
             max = fmaxf(max, z[j]);
         }
+        // Under way while these are dealt with.
+        load(u + kHeadThreads);
         if (max > part.max) {
             if (part.sum > 0) {
                 const float fade = expf(part.max - max);

@@ -120,7 +120,7 @@ public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long 
         var logits = scored * (long)text.Vocabulary * (sizeof(float) + a);
         var sums = GradientSplits * (long)config.Lora.Rank * Math.Max(2 * hidden, queries + keys) * sizeof(float);
         var patches = Math.Min((long)config.PromptsPerStep * config.MaxPixels / (vision.PatchSize * vision.PatchSize), VisionEncoder.PatchesAtATime);
-        var images = patches * ((vision.PatchValues * (sizeof(float) + a)) + (5L * vision.EmbedDim * a)) + ((long)config.PromptsPerStep * config.MaxPromptLength * hidden * a);
+        var images = patches * ((vision.PatchValues * a) + (vision.PatchValues / vision.TemporalPatchSize) + (5L * vision.EmbedDim * a)) + ((long)config.PromptsPerStep * config.MaxPromptLength * hidden * a);
         return rows + block + logits + sums + images;
     }
 }

@@ -37,6 +37,9 @@ internal sealed class CudaTests
         yield return Named("prefill", new AttentionCase(4, 128, 7, 1).Prefill(100, 100).Prefill(1, 1).Prefill(64, 64));
         yield return Named("prefill goes on", new AttentionCase(2, 128, 3, 2).Prefill(200, 70).Prefill(65, 1).Prefill(130, 66));
         yield return Named("decode", new AttentionCase(4, 128, 7, 3).Group(400, false, (1, 1), (65, 1), (30, 1), (129, 1)).Group(64, false, (64, 1)));
+        yield return Named(
+            "decode, many rows",
+            Enumerable.Range(1, 9).Aggregate(new AttentionCase(2, 128, 7, 3, 300), (c, g) => c.Group(g * 40, false, [.. Enumerable.Range(1, 8).Select(i => (i * g * 2, 1))])));
         yield return Named("packed", new AttentionCase(1, 128, 6, 4).Group(70, true, (31, 31), (1, 1), (12, 12), (80, 80)).Group(5, true, (3, 3)));
         yield return Named("vision", new AttentionCase(4, 80, 1, 6).Full(100).Full(4).Full(36).Full(260));
         yield return Named("one row", new AttentionCase(1, 80, 1, 8).Prefill(1, 1));

@@ -8,11 +8,11 @@ public sealed unsafe partial class CudaBackend
     /// <summary>Tiles of rows whose inputs stay in the cache while their outputs are computed.</summary>
     private const int ProductBand = 20;
 
-    /// <summary>From how many waves on, and from what share of their multiprocessors' work that is not wasted, our own kernel is faster.</summary>
+    /// <summary>From how many waves on our own kernel is faster, if it wastes less of their multiprocessors' work than a non-linearity of its own would add to the product's.</summary>
     private const int ProductWaves = 3;
 
-    /// <inheritdoc cref="ProductWaves"/>
-    private const double ProductFill = 0.9;
+    /// <summary>A non-linearity takes as long as so many inputs of its product.</summary>
+    private const double ActivationInputs = 320;
 
     /// <summary>y = x·Wᵀ + b (+ residual), all bfloat16 but for <paramref name="float32"/> results.</summary>
     private void Multiply(Linear linear, nint x, int rows, nint y, long stride, nint residual = 0, bool float32 = false)
@@ -71,7 +71,7 @@ public sealed unsafe partial class CudaBackend
         var across = rowTiles * Pieces(columnTiles, 2) < Pieces(rowTiles, 2) * columnTiles;
         (rowTiles, columnTiles) = across ? (rowTiles, Pieces(columnTiles, 2)) : (Pieces(rowTiles, 2), columnTiles);
         var waves = Pieces(rowTiles * columnTiles, clusters);
-        if (waves < ProductWaves || (double)rows * outputs < ProductFill * waves * clusters * 2 * ProductKernel.Rows * columns)
+        if (waves < ProductWaves || (double)rows * outputs < (1 - (ActivationInputs / linear.Inputs)) * waves * clusters * 2 * ProductKernel.Rows * columns)
         {
             return false;
         }
