@@ -49,8 +49,8 @@ internal sealed class ImageSources(ServerOptions options)
             throw RequestException.Bad(where, "names a file, and this server was started without --allow-files: send the image itself, as data:image/png;base64,…");
         }
 
-        var path = Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.IsFile && StartsWith(Encoding.UTF8.GetBytes(url), "file:") ? uri.LocalPath : url;
-        return new ImageData(_folder.Read(path, options.ImageBytes, where), where);
+        var uri = url.StartsWith("file:", StringComparison.OrdinalIgnoreCase) && Uri.TryCreate(url, UriKind.Absolute, out var read) ? read : null;
+        return uri is { IsUnc: true } ? throw AllowedFolder.Outside(where) : new ImageData(_folder.Read(uri?.LocalPath ?? url, options.ImageBytes, where), where);
     }
 
     private ImageData Decode(ReadOnlySpan<byte> base64, string where)
