@@ -1,0 +1,49 @@
+using LrIad.Engine.Serving;
+using LrIad.Server.OpenAi;
+using LrIad.Server.Requests;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+
+namespace LrIad.Server;
+
+/// <summary>An engine behind HTTP: OpenAI's protocol, with what vLLM adds to it.</summary>
+public static class LriadServer
+{
+    /// <summary>Makes a server. It reads no configuration but its options, and leaves the engine to its owner.</summary>
+    /// <param name="engine">What answers.</param>
+    /// <param name="options">Where it listens, and what it accepts.</param>
+    /// <param name="log">Takes a line for each thing that went wrong in the server itself; null: nobody is told.</param>
+    public static WebApplication Create(IInferenceEngine engine, ServerOptions options, Action<string>? log = null)
+    {
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => Listen(kestrel, options));
+        builder.Services.AddRoutingCore();
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopTime);
+        builder.Services.AddSingleton(options);
+        builder.Services.AddSingleton(engine);
+        builder.Services.AddSingleton(new BodyBudget(options.AllBodiesBytes));
+        builder.Services.AddSingleton(new ImageSources(options));
+
+        var app = builder.Build();
+        app.UseRouting();
+        app.Use(new Errors(log ?? (_ => { })).Invoke);
+        app.Use(new Guard(options).Invoke);
+
+        // Each protocol is a class with a Map of its own; errors take the form that the protocol's endpoints name.
+        Health.Map(app);
+        Models.Map(app);
+        return app;
+    }
+
+    private static void Listen(KestrelServerOptions kestrel, ServerOptions options)
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Limits.MaxRequestBodySize = options.BodyBytes;
+        kestrel.Limits.MaxConcurrentConnections = options.Connections;
+        kestrel.Limits.RequestHeadersTimeout = options.HeaderTime;
+        kestrel.Listen(options.Address, options.Port, listen => listen.Protocols = HttpProtocols.Http1);
+    }
+}
