@@ -1,4 +1,5 @@
 using LrIad.Engine.Serving;
+using LrIad.Server.Measure;
 using LrIad.Server.OpenAi;
 using LrIad.Server.Requests;
 using Microsoft.AspNetCore.Builder;
@@ -18,23 +19,31 @@ public static class LriadServer
     /// <param name="log">Takes a line for each thing that went wrong in the server itself; null: nobody is told.</param>
     public static WebApplication Create(IInferenceEngine engine, ServerOptions options, Action<string>? log = null)
     {
+        var (errors, metrics) = (new Errors(log ?? (_ => { })), new ServingMetrics(engine.Limits));
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => Listen(kestrel, options));
         builder.Services.AddRoutingCore();
+        builder.Services.AddOpenApi();
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopTime);
         builder.Services.AddSingleton(options);
-        builder.Services.AddSingleton(engine);
+        builder.Services.AddSingleton(metrics);
+        builder.Services.AddSingleton<IInferenceEngine>(new MeasuredEngine(engine, metrics));
+        builder.Services.AddSingleton(errors);
         builder.Services.AddSingleton(new BodyBudget(options.AllBodiesBytes));
         builder.Services.AddSingleton(new ImageSources(options));
 
         var app = builder.Build();
         app.UseRouting();
-        app.Use(new Errors(log ?? (_ => { })).Invoke);
+        app.Use(errors.Invoke);
         app.Use(new Guard(options).Invoke);
 
         // Each protocol is a class with a Map of its own; errors take the form that the protocol's endpoints name.
+        app.MapOpenApi("/openapi.json");
         Health.Map(app);
+        ServingMetrics.Map(app);
         Models.Map(app);
+        ChatCompletions.Map(app);
+        LoraAdapters.Map(app);
         return app;
     }
 
