@@ -134,7 +134,7 @@ internal sealed class FakeEngine : IInferenceEngine
         {
             var promptTokens = PromptTokens(request.Prompt);
             Interlocked.Add(ref _prompt, promptTokens);
-            yield return new GenerationUpdate { PromptTokens = promptTokens, SharedPromptTokens = 0, Probe = request.Probe ? 1.5 : null };
+            yield return new GenerationUpdate { PromptTokens = promptTokens, SharedPromptTokens = 0, PromptIds = PromptIds(request.Prompt), Probe = request.Probe ? 1.5 : null };
             foreach (var update in Enumerable.Range(0, request.Completions).SelectMany(completion => Complete(request, completion)))
             {
                 await Task.Delay(TokenTime < TimeSpan.Zero ? Timeout.InfiniteTimeSpan : TokenTime, cancellation);
@@ -220,6 +220,15 @@ internal sealed class FakeEngine : IInferenceEngine
             }
         }
     }
+
+    // An image is two of token 7.
+    private static IReadOnlyList<int> PromptIds(Prompt prompt) => prompt switch
+    {
+        Conversation conversation => [.. conversation.Messages.SelectMany(message => message.Parts).SelectMany(part => part.Text is { } text ? Words(text).Select(Id) : [7, 7])],
+        RawPrompt raw => [.. raw.Images.SelectMany(_ => new[] { 7, 7 }), .. Words(raw.Text).Select(Id)],
+        TokenPrompt tokens => tokens.Ids,
+        _ => [],
+    };
 
     private static int PromptTokens(Prompt prompt) => prompt switch
     {

@@ -4,51 +4,38 @@ addEventListener('DOMContentLoaded', () => {
   const part = id => document.getElementById(id);
   const form = part('form');
   const drop = part('drop');
-  const [image, object, adapter, threshold, references, key] = ['image', 'object', 'adapter', 'threshold', 'references', 'key'].map(part);
+  const [image, object, adapter, threshold, references] = ['image', 'object', 'adapter', 'threshold', 'references'].map(part);
   const kept = 24; // inspections that the page remembers
   const recent = [];
   let chosen = null; // the file to inspect, with an address of its picture
   let running = null; // what stops the inspection that is going on
 
-  // The key lives as long as the tab.
-  const stored = {
-    get key() { try { return sessionStorage.getItem('lriad-key') ?? ''; } catch { return ''; } },
-    set key(value) { try { sessionStorage.setItem('lriad-key', value); } catch { /* forgotten with the page */ } },
-  };
-  key.value = stored.key;
-  const headers = () => key.value ? { Authorization: `Bearer ${key.value}` } : {};
+  class Refusal extends Error { }
 
-  class Refusal extends Error {
-    constructor(message, status) { super(message); this.status = status; }
-  }
-
-  async function request(address, options = {}) {
+  // A key that the server needs is the browser's business: it has asked for it before it showed the page. (An address with a key in it cannot be fetched from.)
+  async function request(address, options) {
     let response;
     try {
-      response = await fetch(address, { ...options, headers: headers() });
+      response = await fetch(new URL(address, location.origin + location.pathname), options);
     } catch (error) {
       throw error.name === 'AbortError' ? error : new Refusal('The server does not answer. Is it still running?');
     }
     if (response.ok) return response;
     let said = '';
     try { said = (await response.json()).error.message; } catch { /* not in the server's own form */ }
-    throw new Refusal(said || `The server refused with ${response.status}.`, response.status);
+    throw new Refusal(said || `The server refused with ${response.status}.`);
   }
 
-  // What is loaded; asked for again when a key is given.
+  // What is loaded.
   async function askModels() {
     try {
       const { data } = await (await request('v1/models')).json();
       const [base, ...others] = data.map(model => model.id);
-      const before = adapter.value;
       part('model').textContent = base + (others.length === 0 ? '' : others.length === 1 ? ' · 1 adapter' : ` · ${others.length} adapters`);
-      adapter.replaceChildren(adapter.options[0], ...others.map(name => new Option(name, name)));
-      adapter.value = others.includes(before) ? before : '';
+      adapter.append(...others.map(name => new Option(name, name)));
       part('adapters').hidden = others.length === 0;
-      if (key.value) stored.key = key.value;
     } catch (error) {
-      part('access').hidden = error.status !== 401 && !key.value;
-      part('model').textContent = error.status === 401 && !key.value ? 'This server asks for an API key.' : error.message;
+      part('model').textContent = error.message;
     }
   }
 
@@ -130,7 +117,6 @@ addEventListener('DOMContentLoaded', () => {
       show(item);
       if (error.name === 'AbortError') say('Stopped.');
       else part('problem').textContent = error.message;
-      if (error.status === 401) part('access').hidden = false, key.focus();
     } finally {
       running = null;
       setBusy(false);
@@ -229,7 +215,6 @@ addEventListener('DOMContentLoaded', () => {
     });
   }
   addEventListener('paste', event => choose(event.clipboardData.files[0]));
-  key.addEventListener('change', askModels);
   form.addEventListener('submit', event => {
     event.preventDefault();
     if (!running && !isIncomplete()) inspect();

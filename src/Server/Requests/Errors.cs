@@ -51,6 +51,9 @@ internal sealed class Errors(Action<string> log)
         return RequestException.Internal();
     }
 
+    /// <summary>Logs an error of work that no request waits for.</summary>
+    public void Report(Exception error) => log(OneLine(error.ToString()));
+
     private static Task Answer(HttpContext context, RequestException problem)
     {
         var form = context.GetEndpoint()?.Metadata.GetMetadata<ErrorForm>() ?? OpenAiError.Form;
