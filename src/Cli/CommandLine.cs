@@ -69,6 +69,7 @@ internal static class CommandLine
             InspectCommand.Create(host),
             StudyCommand.Create(host),
             CompareCommand.Create(host),
+            ServeCommand.Create(host),
             BenchCommand.Create(host),
             ScoreCommand.Create(host),
             TokenizeCommand.Create(host),

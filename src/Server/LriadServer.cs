@@ -26,6 +26,7 @@ public static class LriadServer
         var (errors, metrics) = (new Errors(log ?? (_ => { })), new ServingMetrics(engine.Limits));
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => Listen(kestrel, options));
+        builder.Services.AddSingleton<IHostLifetime, OwnersLifetime>();
         builder.Services.AddRoutingCore();
         builder.Services.AddOpenApi();
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopTime);
@@ -67,5 +68,13 @@ public static class LriadServer
         kestrel.Limits.MaxConcurrentConnections = options.Connections;
         kestrel.Limits.RequestHeadersTimeout = options.HeaderTime;
         kestrel.Listen(options.Address, options.Port, listen => listen.Protocols = HttpProtocols.Http1);
+    }
+
+    // The owner starts and stops it; signals are none of its business.
+    private sealed class OwnersLifetime : IHostLifetime
+    {
+        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
 }

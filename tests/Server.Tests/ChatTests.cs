@@ -237,6 +237,8 @@ internal sealed class ChatTests
     [TestCase("[1]")]
     [TestCase("{\"messages\"")]
     [TestCase("""{"messages":[],"messages":[]}""")]
+    [TestCase("""{"\ud800":1}""")]
+    [TestCase("""{"messages":[{"\udc00":1,"role":"user","content":"a"}]}""")]
     public async Task WhatIsNoJsonObject(string body)
     {
         var (status, answer) = await _server.AskAsync(Path, body);

@@ -137,7 +137,7 @@ internal sealed class InspectJobTests
         foreach (var folder in new[] { outside, "link", "../" + System.IO.Path.GetFileName(outside), "parts/../../" + System.IO.Path.GetFileName(outside), "/", ".." })
         {
             var (status, body) = await _server.AskAsync(Path, new JsonObject { ["folder"] = folder, ["object"] = "tile" }.ToJsonString());
-            Assert.That((status, (string?)body["error"]!["message"]), Is.EqualTo((HttpStatusCode.BadRequest, "folder names a file outside the folder that this server was allowed to read.")), folder);
+            Assert.That((status, (string?)body["error"]!["message"]), Is.EqualTo((HttpStatusCode.BadRequest, "folder names something outside the folder that this server was allowed to read.")), folder);
         }
 
         var job = await EndAsync(await BeginAsync("parts"));

@@ -32,7 +32,7 @@ internal sealed class InspectTests
         Assert.That(status, Is.EqualTo(HttpStatusCode.OK), body.ToJsonString());
         Assert.That(JsonNode.DeepEquals(body, JsonNode.Parse($$"""
             {"image_path":"image","object":"metal_nut","pred_label":1,"pred_score":1.5,"threshold":null,"answer_label":1,"explanation":"There is a long scratch.","completion":"{{Defect}}","valid":true,"problem":null,
-            "usage":{"prompt_tokens":69,"completion_tokens":8} }
+            "usage":{"prompt_tokens":69,"completion_tokens":9} }
             """)), Is.True, body.ToJsonString());
         var request = _engine.Requests.Single();
         var parts = ((Conversation)request.Prompt).Messages.Single().Parts;
@@ -96,8 +96,8 @@ internal sealed class InspectTests
         Assert.That((status, (string?)body["error"]!["message"]), Is.EqualTo((HttpStatusCode.BadRequest, "image is truncated.")));
     }
 
-    [TestCase("It is fine.", "it has none of the tags")]
-    [TestCase("<think>a</think> <answer> C </answer>", "the answer is none of the options")]
+    [TestCase("It is fine.", "no tags")]
+    [TestCase("<think>a</think> <answer> C </answer>", "bad option")]
     public async Task AnInvalidAnswerHasNoLabelAndSaysWhy(string answer, string problem)
     {
         await Stop();

@@ -4,55 +4,59 @@ using LrIad.Engine.Text;
 
 namespace LrIad.Engine.Serving;
 
-/// <summary>Inspections by a serving engine: the paper's question, the model's likeliest answer, and the score.</summary>
+/// <summary>Inspections: a question with images, answered greedily, and the probe as the score.</summary>
 public static class Inspections
 {
-    /// <summary>Looks at an image and tells of the answer as it comes: the score first, the verdict last.</summary>
+    /// <summary>Inspects an image, and tells of the reasoning as it comes.</summary>
+    /// <param name="engine">What answers.</param>
+    /// <param name="request">What to inspect.</param>
+    /// <param name="template">The question; null: the paper's.</param>
+    /// <param name="cancellation">The caller leaves.</param>
     /// <inheritdoc cref="IInferenceEngine.StreamAsync"/>
-    public static async IAsyncEnumerable<InspectionUpdate> InspectAsync(this IInferenceEngine engine, InspectionRequest request, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public static async IAsyncEnumerable<InspectionUpdate> InspectAsync(
+        this IInferenceEngine engine, InspectionRequest request, PromptTemplate? template = null, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(engine);
         ArgumentNullException.ThrowIfNull(request);
-        var (text, tokens, promptTokens, score) = (new StringBuilder(), 0, 0, 0.0);
-        await foreach (var update in engine.StreamAsync(Generation(request), cancellation).ConfigureAwait(false))
+        var question = (template ?? PromptTemplate.Default).Render(request.Object);
+        var parts = request.References.Append(request.Image).Select(PromptPart.Of).Append(PromptPart.Of(question));
+        var generation = new GenerationRequest
         {
-            text.Append(update.Text);
-            tokens += update.Tokens.Count;
+            Prompt = new Conversation([new PromptMessage("user", [.. parts])]),
+            Adapter = request.Adapter,
+            Temperature = 0,
+            MaxTokens = request.MaxTokens,
+            Probe = true,
+            Client = request.Client,
+        };
+        var (tokens, promptTokens, score) = (new List<int>(), 0, 0.0);
+        await foreach (var update in engine.StreamAsync(generation, cancellation).ConfigureAwait(false))
+        {
             (promptTokens, score) = (update.PromptTokens ?? promptTokens, update.Probe ?? score);
-            var verdict = update.Finish is { } finish ? Judge(text.ToString(), finish, score, promptTokens, tokens) : null;
-            if (update.Text.Length > 0 || update.Probe is not null || verdict is not null)
-            {
-                yield return new InspectionUpdate(update.Text, update.Probe, verdict);
-            }
+            tokens.AddRange(update.Tokens.Select(drawn => drawn.Token.Id));
+            var verdict = update.Finish is { } finish ? ToVerdict(engine, tokens, finish == FinishReason.Stop, score, promptTokens) : null;
+            yield return new InspectionUpdate(update.Text, update.Probe, verdict);
         }
     }
 
-    private static GenerationRequest Generation(InspectionRequest request) => new()
+    private static ImageVerdict ToVerdict(IInferenceEngine engine, List<int> tokens, bool ended, double score, int promptTokens)
     {
-        Prompt = new Conversation([new PromptMessage("user", [.. request.References.Append(request.Image).Select(PromptPart.Of), PromptPart.Of(PromptTemplate.Default.Render(request.Object))])]),
-        Adapter = request.Adapter,
-        Temperature = 0,
-        MaxTokens = request.MaxTokens,
-        Probe = true,
-        Client = request.Client,
-    };
-
-    private static ImageVerdict Judge(string completion, FinishReason finish, double score, int promptTokens, int tokens)
-    {
-        var answer = Answer.Parse(completion, ended: finish == FinishReason.Stop);
+        var said = ended ? tokens[..^1] : tokens;
+        var completion = engine.Detokenize(said, keepSpecial: true);
+        var answer = Answer.Parse(completion, ended);
         return new ImageVerdict(
-            answer.IsValid ? answer.Kind == AnswerKind.Defect : null, score, answer.Reasoning, completion, answer.IsValid ? null : Words(answer.Reason), promptTokens, tokens);
+            answer.IsValid ? answer.Kind == AnswerKind.Defect : null, score, answer.Reasoning, completion, answer.IsValid ? null : Problem(answer.Reason), promptTokens, tokens.Count);
     }
 
-    private static string Words(InvalidReason reason) => reason switch
+    // The reason's name as words.
+    private static string Problem(InvalidReason reason)
     {
-        InvalidReason.CutOff => "the length limit cut it off",
-        InvalidReason.Empty => "there is no text, or none between the answer tags",
-        InvalidReason.NoTags => "it has none of the tags",
-        InvalidReason.MissingTag => "it lacks some of the tags",
-        InvalidReason.TwoAnswers => "it gives two answers",
-        InvalidReason.RepeatedTag => "a tag stands there twice",
-        InvalidReason.BadOption => "the answer is none of the options",
-        _ => "there is text outside the tags",
-    };
+        var words = new StringBuilder();
+        foreach (var letter in reason.ToString())
+        {
+            words.Append(char.IsUpper(letter) && words.Length > 0 ? " " : "").Append(char.ToLowerInvariant(letter));
+        }
+
+        return words.ToString();
+    }
 }

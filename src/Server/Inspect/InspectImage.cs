@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using LrIad.Engine.Serving;
+using LrIad.Engine.Text;
 using LrIad.Server.OpenAi;
 using LrIad.Server.Requests;
 using Microsoft.AspNetCore.Builder;
@@ -17,7 +18,7 @@ internal static class InspectImage
     private static async Task AnswerAsync(HttpContext context, IInferenceEngine engine, ImageSources sources, ServerOptions options, Errors errors)
     {
         var (call, isStream) = await ReadAsync(context, engine, sources, options);
-        var lines = LinesAsync(engine, call, context.RequestAborted);
+        var lines = LinesAsync(engine, call, options.Question, context.RequestAborted);
         if (isStream)
         {
             await JsonLines.WriteAsync(context, lines, errors);
@@ -29,7 +30,8 @@ internal static class InspectImage
     }
 
     /// <summary>The verdict on an image, when it is there.</summary>
-    public static async Task<InspectAnswer> JudgeAsync(IInferenceEngine engine, InspectCall call, CancellationToken cancellation) => (InspectAnswer)await LinesAsync(engine, call, cancellation).LastAsync(cancellation);
+    public static async Task<InspectAnswer> JudgeAsync(IInferenceEngine engine, InspectCall call, PromptTemplate? question, CancellationToken cancellation) =>
+        (InspectAnswer)await LinesAsync(engine, call, question, cancellation).LastAsync(cancellation);
 
     private static async Task<(InspectCall Call, bool IsStream)> ReadAsync(HttpContext context, IInferenceEngine engine, ImageSources sources, ServerOptions options)
     {
@@ -44,9 +46,9 @@ internal static class InspectImage
         return (InspectCall.Read(fields, engine, sources, sources.FromUrl(fields.Value("image"), "image"), client), fields.Flag("stream"));
     }
 
-    private static async IAsyncEnumerable<object> LinesAsync(IInferenceEngine engine, InspectCall call, [EnumeratorCancellation] CancellationToken cancellation)
+    private static async IAsyncEnumerable<object> LinesAsync(IInferenceEngine engine, InspectCall call, PromptTemplate? question, [EnumeratorCancellation] CancellationToken cancellation)
     {
-        await foreach (var update in engine.InspectAsync(call.Request, cancellation))
+        await foreach (var update in engine.InspectAsync(call.Request, question, cancellation))
         {
             if (update.Score is { } score)
             {

@@ -1,5 +1,6 @@
 using LrIad.Engine;
 using LrIad.Engine.Serving;
+using LrIad.Engine.Text;
 using LrIad.Server.Requests;
 
 namespace LrIad.Server.Inspect;
@@ -56,8 +57,9 @@ internal sealed class InspectJob : IAsyncDisposable
 
     /// <summary>Begins it.</summary>
     /// <param name="engine">What inspects.</param>
+    /// <param name="question">What they are asked; null: the paper's question.</param>
     /// <param name="log">Takes an error of the server's own.</param>
-    public void Start(IInferenceEngine engine, Action<Exception> log) => _run = Task.Run(() => RunAsync(engine, log));
+    public void Start(IInferenceEngine engine, PromptTemplate? question, Action<Exception> log) => _run = Task.Run(() => RunAsync(engine, question, log));
 
     /// <summary>Ends it; what it has come to stays.</summary>
     public async Task CancelAsync()
@@ -84,13 +86,13 @@ internal sealed class InspectJob : IAsyncDisposable
         _stop.Dispose();
     }
 
-    private async Task RunAsync(IInferenceEngine engine, Action<Exception> log)
+    private async Task RunAsync(IInferenceEngine engine, PromptTemplate? question, Action<Exception> log)
     {
         var (status, error) = ("done", (string?)null);
         try
         {
             var parallel = new ParallelOptions { MaxDegreeOfParallelism = Many.AtATime(engine.Limits), CancellationToken = _stop.Token };
-            await Parallel.ForEachAsync(_folder.Images, parallel, async (image, stop) => await InspectAsync(engine, image, stop));
+            await Parallel.ForEachAsync(_folder.Images, parallel, async (image, stop) => await InspectAsync(engine, question, image, stop));
         }
         catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
@@ -109,12 +111,12 @@ internal sealed class InspectJob : IAsyncDisposable
     }
 
     // A bad image is told of, and the others go on.
-    private async Task InspectAsync(IInferenceEngine engine, string image, CancellationToken cancellation)
+    private async Task InspectAsync(IInferenceEngine engine, PromptTemplate? question, string image, CancellationToken cancellation)
     {
         try
         {
             var call = _call with { Request = _call.Request with { Image = _folder.Read(image) } };
-            var answer = await Many.PatientlyAsync(() => InspectImage.JudgeAsync(engine, call, cancellation), cancellation);
+            var answer = await Many.PatientlyAsync(() => InspectImage.JudgeAsync(engine, call, question, cancellation), cancellation);
             lock (_lock)
             {
                 _results.Add(answer);

@@ -9,8 +9,9 @@ namespace LrIad.Server.Inspect;
 
 /// <summary><c>/inspect/jobs</c>: whole folders. A few run at a time, and of those that have ended the last are kept.</summary>
 /// <param name="engine">What inspects.</param>
+/// <param name="options">What they are asked.</param>
 /// <param name="errors">Takes the server's own errors.</param>
-internal sealed class InspectJobs(IInferenceEngine engine, Errors errors) : IAsyncDisposable
+internal sealed class InspectJobs(IInferenceEngine engine, ServerOptions options, Errors errors) : IAsyncDisposable
 {
     // What bounds the work and the memory: a result has a kilobyte or two.
     private const int MostRunning = 4, MostKept = 32, MostResults = 50_000, ResultsAtATime = 1000;
@@ -75,7 +76,7 @@ internal sealed class InspectJobs(IInferenceEngine engine, Errors errors) : IAsy
             }
 
             _jobs.Add(job);
-            job.Start(engine, errors.Report);
+            job.Start(engine, options.Question, errors.Report);
         }
     }
 

@@ -28,7 +28,7 @@ internal sealed class AllowedFolder(string folder)
             // Told as any other path that may not be named.
         }
 
-        throw RequestException.Bad(where, "names a file outside the folder that this server was allowed to read");
+        throw Outside(where);
     }
 
     /// <summary>A file's bytes.</summary>
@@ -57,6 +57,9 @@ internal sealed class AllowedFolder(string folder)
             throw RequestException.Bad(where, "names a file that cannot be read");
         }
     }
+
+    /// <summary>What is said of every path that leads out.</summary>
+    public static RequestException Outside(string where) => RequestException.Bad(where, "names something outside the folder that this server was allowed to read");
 
     private static string Resolve(string path, int links = 0)
     {

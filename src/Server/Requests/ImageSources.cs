@@ -48,8 +48,8 @@ internal sealed class ImageSources(ServerOptions options)
     /// <exception cref="RequestException">It is not there, or not allowed.</exception>
     public ImageData FromFile(string url, string where)
     {
-        var path = Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.IsFile && StartsWith(Encoding.UTF8.GetBytes(url), "file:") ? uri.LocalPath : url;
-        return new ImageData(Allowed(where).Read(path, options.ImageBytes, where), where);
+        var uri = url.StartsWith("file:", StringComparison.OrdinalIgnoreCase) && Uri.TryCreate(url, UriKind.Absolute, out var read) ? read : null;
+        return uri is { IsUnc: true } ? throw AllowedFolder.Outside(where) : new ImageData(Allowed(where).Read(uri?.LocalPath ?? url, options.ImageBytes, where), where);
     }
 
     /// <summary>The real path of a folder in the allowed one.</summary>

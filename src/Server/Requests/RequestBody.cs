@@ -23,6 +23,11 @@ internal static class RequestBody
             context.Response.RegisterForDispose(document);
             return document.RootElement.ValueKind == JsonValueKind.Object ? new RequestFields(document.RootElement) : throw Malformed("The body must be a JSON object.");
         }
+        catch (InvalidOperationException)
+        {
+            // A field's name with half of a surrogate pair in it.
+            throw Malformed("The body is not valid Unicode.");
+        }
         catch (JsonException e)
         {
             throw Malformed($"The body is not valid JSON: line {e.LineNumber + 1}, byte {e.BytePositionInLine}.");
