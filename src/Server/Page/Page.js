@@ -111,7 +111,7 @@ addEventListener('DOMContentLoaded', () => {
       }
       if (!item.answer) throw new Refusal('The connection ended before the verdict.');
       remember(item);
-      say(`${verdict(item)}, score ${figure(item.score)}. ${item.answer.explanation.slice(spoken)}`);
+      say(`${verdict(item)}, score ${figure(item.score)}. ${item.answer.explanation.slice(spoken).trim()}`);
     } catch (error) {
       item.failed = error.name === 'AbortError' ? 'Stopped' : 'Not inspected';
       show(item);
@@ -171,8 +171,8 @@ addEventListener('DOMContentLoaded', () => {
   }
 
   function facts(answer) {
-    const own = answer.answer_label === undefined ? '' : `By its score: the threshold is ${answer.threshold}. The model's own answer: ${{ 0: 'normal', 1: 'defect' }[answer.answer_label] ?? 'none that is valid'}. `;
-    const problem = answer.problem ? `Not in the required form: ${answer.problem} ` : '';
+    const own = answer.threshold === null ? '' : `By its score: the threshold is ${answer.threshold}. The model’s own answer: ${{ 0: 'normal', 1: 'defect' }[answer.answer_label] ?? 'none that is valid'}. `;
+    const problem = answer.problem ? `Not in the required form: ${answer.problem}. ` : '';
     return `${own}${problem}${answer.usage.prompt_tokens} tokens read, ${answer.usage.completion_tokens} written.`;
   }
 

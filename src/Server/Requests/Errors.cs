@@ -2,6 +2,7 @@ using System.Globalization;
 using LrIad.Server.OpenAi;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Primitives;
 
 namespace LrIad.Server.Requests;
 
@@ -66,7 +67,8 @@ internal sealed class Errors(Action<string> log)
 
         if (problem.Status == StatusCodes.Status401Unauthorized)
         {
-            context.Response.Headers.WWWAuthenticate = "Bearer, Basic realm=\"lriad-fast\"";
+            // In headers of their own: in one, Chromium sees neither.
+            context.Response.Headers.WWWAuthenticate = new StringValues(["Bearer", "Basic realm=\"lriad-fast\""]);
         }
 
         return context.Response.WriteAsJsonAsync(form.Body(problem), Json.Wire, context.RequestAborted);
