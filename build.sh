@@ -131,7 +131,7 @@ demo() {
 }
 
 # The program and the tests of the GPU, for a host with a driver and the CUDA libraries but without the SDK. libtorch is large and only training needs it; a host
-# with PyTorch has its own. Symbols, documentation and the test platform's coverage tools stay behind too.
+# with PyTorch has its own. What debuggers need, other garbage collectors, symbols, documentation and the test platform's coverage tools stay behind too.
 bundle() {
   local folder=out/bundle/lriad-fast project
   setup
@@ -140,7 +140,7 @@ bundle() {
   for project in src/Cli tests/Engine.Tests tests/Interop.Tests; do
     dotnet publish "$project" -c "$configuration" --nologo -v quiet --self-contained -o "$folder"
   done
-  (cd "$folder" && rm -rf libtorch*.so libc10*.so libgomp*.so* libaoti*.so libbackend*.so libjit*.so libnnapi*.so libshm.so *CodeCoverage* *.pdb *.xml ??/ ??-*/)
+  (cd "$folder" && rm -rf libtorch*.so libc10*.so libgomp*.so* libaoti*.so libbackend*.so libjit*.so libnnapi*.so libshm.so libmscor*.so libclrgc*.so libcoreclrtrace*.so createdump *CodeCoverage* *.pdb *.xml ??/ ??-*/)
   tar -C out/bundle -cJf out/lriad-fast.tar.xz lriad-fast
   say "out/lriad-fast.tar.xz: $(du -h out/lriad-fast.tar.xz | cut -f1)"
 }

@@ -17,7 +17,7 @@ internal static class ChatCompletions
     {
         var fields = await RequestBody.ReadAsync(context);
         var request = ChatRequest.Read(fields, engine, images, options, Clients.Of(context));
-        var updates = await engine.StreamAsync(request.Generation, context.RequestAborted).StartAsync(context.RequestAborted);
+        await using var updates = await engine.StreamAsync(request.Generation, context.RequestAborted).StartAsync(context.RequestAborted);
         var head = new ChatHead($"chatcmpl-{Guid.NewGuid():N}", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), request.Model);
         if (request.IsStream)
         {

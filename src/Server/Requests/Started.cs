@@ -4,12 +4,12 @@ namespace LrIad.Server.Requests;
 internal static class Started
 {
     /// <summary>Waits for the first part.</summary>
-    public static async Task<IAsyncEnumerable<T>> StartAsync<T>(this IAsyncEnumerable<T> parts, CancellationToken cancellation)
+    public static async Task<StartedParts<T>> StartAsync<T>(this IAsyncEnumerable<T> parts, CancellationToken cancellation)
     {
         var enumerator = parts.GetAsyncEnumerator(cancellation);
         try
         {
-            return Go(enumerator, await enumerator.MoveNextAsync());
+            return new StartedParts<T>(enumerator, await enumerator.MoveNextAsync());
         }
         catch
         {
@@ -17,15 +17,18 @@ internal static class Started
             throw;
         }
     }
+}
 
-    private static async IAsyncEnumerable<T> Go<T>(IAsyncEnumerator<T> enumerator, bool any)
+/// <summary>Parts to be read once. To be disposed of, also by who reads none of them: the engine works on them already.</summary>
+internal sealed class StartedParts<T>(IAsyncEnumerator<T> enumerator, bool any) : IAsyncEnumerable<T>, IAsyncDisposable
+{
+    public async IAsyncEnumerator<T> GetAsyncEnumerator(CancellationToken cancellationToken = default)
     {
-        await using (enumerator)
+        for (var more = any; more; more = await enumerator.MoveNextAsync())
         {
-            for (; any; any = await enumerator.MoveNextAsync())
-            {
-                yield return enumerator.Current;
-            }
+            yield return enumerator.Current;
         }
     }
+
+    public ValueTask DisposeAsync() => enumerator.DisposeAsync();
 }
