@@ -172,8 +172,9 @@ addEventListener('DOMContentLoaded', () => {
 
   function facts(answer) {
     const own = answer.threshold === null ? '' : `By its score: the threshold is ${answer.threshold}. The model’s own answer: ${{ 0: 'normal', 1: 'defect' }[answer.answer_label] ?? 'none that is valid'}. `;
+    const against = answer.threshold === null && answer.valid && (answer.pred_label === 1) !== (answer.pred_score > 0) ? 'The score leans the other way. ' : '';
     const problem = answer.problem ? `Not in the required form: ${answer.problem}. ` : '';
-    return `${own}${problem}${answer.usage.prompt_tokens} tokens read, ${answer.usage.completion_tokens} written.`;
+    return `${own}${against}${problem}${answer.usage.prompt_tokens} tokens read, ${answer.usage.completion_tokens} written.`;
   }
 
   function remember(item) {
