@@ -28,7 +28,7 @@ public sealed record ServerOptions
     public long BodyBytes { get; init; } = 64L << 20;
 
     /// <summary>Bytes of the bodies of all requests that are being answered.</summary>
-    public long AllBodiesBytes { get; init; } = 1L << 30;
+    public long AllBodiesBytes { get; init; } = 512L << 20;
 
     /// <summary>Largest image file in bytes.</summary>
     public int ImageBytes { get; init; } = 16 << 20;
