@@ -14,7 +14,7 @@ using Microsoft.Extensions.Hosting;
 
 namespace LrIad.Server;
 
-/// <summary>An engine behind HTTP: OpenAI's protocol, with what vLLM adds to it.</summary>
+/// <summary>An engine behind HTTP: OpenAI's protocol with what vLLM adds to it, Ollama's, TRL's for rollouts, inspections of images and folders, and a page for people.</summary>
 public static class LriadServer
 {
     /// <summary>Makes a server. It reads no configuration but its options, and leaves the engine to its owner.</summary>
