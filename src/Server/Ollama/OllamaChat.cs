@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using LrIad.Engine.Serving;
+using LrIad.Server.OpenAi;
 using LrIad.Server.Requests;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -146,9 +147,14 @@ internal static class OllamaRequest
     private static Conversation Read(IReadOnlyList<RequestFields> messages, RequestFields fields, ImageSources images, EngineLimits limits)
     {
         // Counted before any of them is decoded.
-        return messages.Sum(message => Images(message)) <= limits.ImagesPerRequest
-            ? new Conversation([.. messages.Select(message => new PromptMessage(Role(message), Parts(message, images)))])
-            : throw fields.Bad("messages", $"have more than the {limits.ImagesPerRequest} images a request may have here");
+        if (messages.Sum(message => Images(message)) > limits.ImagesPerRequest)
+        {
+            throw fields.Bad("messages", $"have more than the {limits.ImagesPerRequest} images a request may have here");
+        }
+
+        var conversation = new Conversation([.. messages.Select(message => new PromptMessage(Role(message), Parts(message, images)))]);
+        Messages.CheckLength(conversation.Messages.Sum(message => (long)message.Parts[^1].Text!.Length), fields.Path("messages"), limits);
+        return conversation;
     }
 
     private static int Images(RequestFields message) => !message.Has("images") ? 0
@@ -180,8 +186,8 @@ internal static class OllamaRequest
         var format = fields.Value("format");
         return format.ValueKind switch
         {
-            JsonValueKind.String when format.ValueEquals("") => null,
-            JsonValueKind.String when format.ValueEquals("json") => OutputConstraint.ToJsonSchema(AnyObject),
+            JsonValueKind.String when fields.Text("format").Length == 0 => null,
+            JsonValueKind.String when fields.Text("format") == "json" => OutputConstraint.ToJsonSchema(AnyObject),
             JsonValueKind.Object when format.GetRawText() is var schema => schema.Length <= limit ? OutputConstraint.ToJsonSchema(schema) : throw fields.Bad("format", $"is longer than the {limit} characters it may have here"),
             _ => throw fields.Bad("format", "must be \"json\" or a JSON schema"),
         };

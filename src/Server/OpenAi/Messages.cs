@@ -36,15 +36,21 @@ internal static class Messages
                 }
             });
             characters += parts.Sum(part => (long)(part.Text?.Length ?? 0));
-            if (characters > (long)LongestToken * limits.PromptLength)
-            {
-                throw RequestException.Bad(where, $"are longer than the {limits.PromptLength} tokens a prompt may have here");
-            }
-
+            CheckLength(characters, where, limits);
             read.Add(new PromptMessage(Role(message), parts));
         }
 
         return new Conversation(read);
+    }
+
+    /// <summary>Refuses texts that are too long for a prompt, whatever their tokens are.</summary>
+    /// <exception cref="RequestException">They are.</exception>
+    public static void CheckLength(long characters, string where, EngineLimits limits)
+    {
+        if (characters > (long)LongestToken * limits.PromptLength)
+        {
+            throw RequestException.Bad(where, $"has a text that is longer than the {limits.PromptLength} tokens a prompt may have here");
+        }
     }
 
     private static string Role(RequestFields message) => message.Text("role") switch

@@ -62,12 +62,19 @@ internal static class TrlRollouts
             throw fields.Bad("images", "must be as many lists as there are prompts, or null");
         }
 
-        return [.. prompts.Select((prompt, i) =>
+        return [.. prompts.Select((prompt, i) => Whole(prompt, fields.Path($"prompts[{i}]"), images.Length == 0 ? [] : Images(images[i], fields.Path($"images[{i}]"), sources, engine.Limits), engine))];
+    }
+
+    private static Prompt Whole(JsonElement prompt, string where, ImageData[] images, IInferenceEngine engine)
+    {
+        if (prompt.ValueKind != JsonValueKind.String)
         {
-            var shown = images.Length == 0 ? [] : Images(images[i], fields.Path($"images[{i}]"), sources, engine.Limits);
-            return prompt.ValueKind == JsonValueKind.String ? (Prompt)new RawPrompt(RequestFields.Unescaped(prompt, fields.Path($"prompts[{i}]")), shown)
-                : new TokenPrompt(Tokens.Read(prompt, fields.Path($"prompts[{i}]"), engine.Model.Vocabulary), shown);
-        })];
+            return new TokenPrompt(Tokens.Read(prompt, where, engine.Model.Vocabulary), images);
+        }
+
+        var text = RequestFields.Unescaped(prompt, where);
+        Messages.CheckLength(text.Length, where, engine.Limits);
+        return new RawPrompt(text, images);
     }
 
     private static ImageData[] Images(JsonElement list, string where, ImageSources sources, EngineLimits limits) => list.ValueKind switch
