@@ -61,7 +61,7 @@ internal static class ServeCommand
             session.Screen.Note("Everybody who can reach this address can ask: --api-key-file FILE lets in those alone who have the key.");
         }
 
-        await Task.Delay(Timeout.InfiniteTimeSpan, session.Cancellation).ContinueWith(_ => { }, TaskScheduler.Default);
+        await Task.Delay(Timeout.InfiniteTimeSpan, session.Cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         session.Screen.Note($"No new requests are taken; {engine.Statistics.Running + engine.Statistics.Waiting} are being finished.");
         await app.StopAsync();
         return 0;

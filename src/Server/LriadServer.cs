@@ -29,6 +29,7 @@ public static class LriadServer
         builder.Services.AddSingleton<IHostLifetime, OwnersLifetime>();
         builder.Services.AddRoutingCore();
         builder.Services.AddOpenApi();
+        builder.Services.ConfigureHttpJsonOptions(json => (json.SerializerOptions.PropertyNamingPolicy, json.SerializerOptions.Encoder) = (Json.Wire.PropertyNamingPolicy, Json.Wire.Encoder));
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopTime);
         builder.Services.AddSingleton(options);
         builder.Services.AddSingleton(metrics);

@@ -178,6 +178,23 @@ internal sealed class GuardTests
         Assert.That(document["paths"]!.AsObject().Select(path => path.Key), Is.SupersetOf(new[] { Chat, "/v1/models", "/health", "/metrics", "/v1/load_lora_adapter", "/v1/unload_lora_adapter" }));
     }
 
+    // What the document says of a request is kept by hand: each field it names is one that is read.
+    [Test]
+    public async Task TheDocumentNamesTheFieldsThatAreRead()
+    {
+        await using var server = await TestServer.StartAsync(new FakeEngine());
+        var schemas = JsonNode.Parse(await server.Client.GetStringAsync("/openapi.json"))!["components"]!["schemas"]!;
+        foreach (var field in schemas["ChatBody"]!["properties"]!.AsObject().Select(property => property.Key))
+        {
+            var body = JsonNode.Parse(Hello)!.AsObject();
+            body[field] = new JsonArray(new JsonArray());
+            var (status, answer) = await server.AskAsync(Chat, body.ToJsonString());
+            Assert.That((status, (string?)answer["error"]!["param"]), Is.EqualTo((HttpStatusCode.BadRequest, field is "messages" or "stop" ? field + "[0]" : field)));
+        }
+
+        Assert.That(schemas["ChatChoice"]!["properties"]!.AsObject().Select(property => property.Key), Is.EquivalentTo(new[] { "index", "message", "logprobs", "finish_reason" }));
+    }
+
     private static async Task<HttpResponseMessage> SendAsync(TestServer server, string method, string path, string? key)
     {
         using var request = new HttpRequestMessage(new HttpMethod(method), path);

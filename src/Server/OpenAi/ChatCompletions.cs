@@ -11,7 +11,8 @@ namespace LrIad.Server.OpenAi;
 internal static class ChatCompletions
 {
     public static void Map(IEndpointRouteBuilder routes) => routes.MapPost("/v1/chat/completions", AnswerAsync)
-        .WithMetadata(OpenAiError.Form).WithSummary("Draws answers to a conversation with images, whole or as they come.").Produces<ChatCompletion>().Produces<OpenAiError>(StatusCodes.Status400BadRequest);
+        .WithMetadata(OpenAiError.Form).WithSummary("Draws answers to a conversation with images, whole or as they come.")
+        .Accepts<ChatBody>("application/json").Produces<ChatCompletion>().Produces<OpenAiError>(StatusCodes.Status400BadRequest);
 
     private static async Task AnswerAsync(HttpContext context, IInferenceEngine engine, ImageSources images, ServerOptions options, Errors errors)
     {

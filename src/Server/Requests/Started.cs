@@ -19,14 +19,17 @@ internal static class Started
     }
 }
 
-/// <summary>Parts to be read once. To be disposed of, also by who reads none of them: the engine works on them already.</summary>
+/// <summary>Parts to be read once. Who may come to read none of them disposes of them: the engine works on them already.</summary>
 internal sealed class StartedParts<T>(IAsyncEnumerator<T> enumerator, bool any) : IAsyncEnumerable<T>, IAsyncDisposable
 {
     public async IAsyncEnumerator<T> GetAsyncEnumerator(CancellationToken cancellationToken = default)
     {
-        for (var more = any; more; more = await enumerator.MoveNextAsync())
+        await using (enumerator)
         {
-            yield return enumerator.Current;
+            for (var more = any; more; more = await enumerator.MoveNextAsync())
+            {
+                yield return enumerator.Current;
+            }
         }
     }
 
