@@ -170,6 +170,21 @@ internal sealed class InspectTests
         Assert.That(response.StatusCode, Is.EqualTo(status));
     }
 
+    // What the document says of requests is kept by hand: each field it names is one that is read.
+    [TestCase("InspectBody", Path, """{"image":"data:image/png;base64,AQID","object":"tile"}""")]
+    [TestCase("JobBody", "/inspect/jobs", """{"folder":"x","object":"tile"}""")]
+    public async Task TheDocumentNamesTheFieldsThatAreRead(string schema, string path, string valid)
+    {
+        var schemas = JsonNode.Parse(await _server.Client.GetStringAsync("/openapi.json"))!["components"]!["schemas"]!;
+        foreach (var field in schemas[schema]!["properties"]!.AsObject().Select(property => property.Key))
+        {
+            var body = JsonNode.Parse(valid)!.AsObject();
+            body[field] = new JsonArray(new JsonArray());
+            var (status, answer) = await _server.AskAsync(path, body.ToJsonString());
+            Assert.That((status, (string?)answer["error"]!["param"]), Is.EqualTo((HttpStatusCode.BadRequest, field == "references" ? field + "[0]" : field)));
+        }
+    }
+
     private static string Ask(string more = "") => $$"""{"image":"data:image/png;base64,AQID","object":"metal_nut"{{more}}}""";
 
     private static ByteArrayContent File(params byte[] bytes) => new(bytes);

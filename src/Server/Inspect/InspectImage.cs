@@ -13,7 +13,7 @@ namespace LrIad.Server.Inspect;
 internal static class InspectImage
 {
     public static void Map(IEndpointRouteBuilder routes) => routes.MapPost("/inspect", AnswerAsync)
-        .WithMetadata(OpenAiError.Form, OtherBody.Form).WithSummary("Inspects an image.").Produces<InspectAnswer>().Produces<OpenAiError>(StatusCodes.Status400BadRequest);
+        .WithMetadata(OpenAiError.Form, OtherBody.Form).WithSummary("Inspects an image.").Accepts<InspectBody>("application/json", "multipart/form-data").Produces<InspectAnswer>().Produces<OpenAiError>(StatusCodes.Status400BadRequest);
 
     private static async Task AnswerAsync(HttpContext context, IInferenceEngine engine, ImageSources sources, ServerOptions options, Errors errors)
     {

@@ -24,7 +24,7 @@ internal sealed class InspectJobs(IInferenceEngine engine, ServerOptions options
     public static void Map(IEndpointRouteBuilder routes)
     {
         var jobs = routes.MapGroup("/inspect/jobs").WithMetadata(OpenAiError.Form);
-        jobs.MapPost("", BeginAsync).WithSummary("Begins to inspect the images of a folder.").Produces<JobStatus>(StatusCodes.Status202Accepted).Produces<OpenAiError>(StatusCodes.Status400BadRequest);
+        jobs.MapPost("", BeginAsync).WithSummary("Begins to inspect the images of a folder.").Accepts<JobBody>("application/json").Produces<JobStatus>(StatusCodes.Status202Accepted).Produces<OpenAiError>(StatusCodes.Status400BadRequest);
         jobs.MapGet("{id}", (string id, int? from, InspectJobs all) => TypedResults.Json(all.Find(id).Status(Math.Max(0, from ?? 0), ResultsAtATime), Json.Wire)).WithSummary("How far a job is, and its verdicts.");
         jobs.MapDelete("{id}", async (string id, InspectJobs all) =>
         {
