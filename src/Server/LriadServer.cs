@@ -29,7 +29,12 @@ public static class LriadServer
         builder.Services.AddSingleton<IHostLifetime, OwnersLifetime>();
         builder.Services.AddRoutingCore();
         builder.Services.AddOpenApi();
-        builder.Services.ConfigureHttpJsonOptions(json => (json.SerializerOptions.PropertyNamingPolicy, json.SerializerOptions.Encoder) = (Json.Wire.PropertyNamingPolicy, Json.Wire.Encoder));
+        builder.Services.ConfigureHttpJsonOptions(json =>
+        {
+            // For the document, which tells of fields as they go over the wire.
+            json.SerializerOptions.PropertyNamingPolicy = Json.Wire.PropertyNamingPolicy;
+            json.SerializerOptions.NumberHandling = Json.Wire.NumberHandling;
+        });
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopTime);
         builder.Services.AddSingleton(options);
         builder.Services.AddSingleton(metrics);

@@ -4,7 +4,8 @@ using System.Text.Json.Serialization;
 
 namespace LrIad.Server.OpenAi;
 
-/// <summary>What <c>/openapi.json</c> says of a request for a chat completion. Nothing is read by it: <see cref="ChatRequest"/> does that, and says what is wrong.</summary>
+// What /openapi.json says of a request. Nothing is read by it: ChatRequest does that, and says what is wrong. A test holds the two together.
+/// <summary>A request for a chat completion.</summary>
 internal sealed record ChatBody
 {
     [Description("Turns of the conversation; the answer to the last one is drawn.")]

@@ -42,7 +42,7 @@ internal sealed record ChatRequest(GenerationRequest Generation, string Model, b
             Constraint = Constraints.Read(fields, options.ConstraintLength),
             Client = client,
         };
-        var withUsage = stream && fields.Has("stream_options") && fields.Object("stream_options").Flag("include_usage");
+        var withUsage = fields.Has("stream_options") && fields.Object("stream_options").Flag("include_usage") && stream;
         return new ChatRequest(generation, model ?? engine.Model.Name, stream, withUsage, logProbs);
     }
 

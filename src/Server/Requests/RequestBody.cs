@@ -41,13 +41,16 @@ internal static class RequestBody
         {
             // Kestrel throws where the body grows over its limit.
             var read = await reader.ReadAsync(context.RequestAborted);
-            share.Take(read.Buffer.Length);
+            var length = read.Buffer.Length;
             foreach (var part in read.Buffer)
             {
                 body.Write(part.Span);
             }
 
             reader.AdvanceTo(read.Buffer.End);
+
+            // Only now: a reader in the midst of reading would cost the connection, and with it the answer that says why.
+            share.Take(length);
             if (read.IsCompleted)
             {
                 return body.WrittenMemory;
