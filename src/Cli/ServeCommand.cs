@@ -53,7 +53,7 @@ internal static class ServeCommand
     {
         DataOptions.Require(options.Engine.Model, "--model DIR");
         await using var engine = InferenceEngine.Load(options.Engine);
-        await using var app = LriadServer.Create(engine, options.Server, session.Screen.Note);
+        await using var app = LriadServer.Create(engine, options.Server with { Question = engine.Template }, session.Screen.Note);
         await StartAsync(app, options.Server);
         session.Screen.Result($"{string.Join(", ", [engine.Model.Name, .. engine.Adapters])} on {engine.Model.Device}, at {app.Urls.Single()}");
         if (!IPAddress.IsLoopback(options.Server.Address) && options.Server.ApiKey is null)

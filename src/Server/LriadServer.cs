@@ -1,7 +1,11 @@
 using LrIad.Engine.Serving;
+using LrIad.Server.Inspect;
 using LrIad.Server.Measure;
+using LrIad.Server.Ollama;
 using LrIad.Server.OpenAi;
+using LrIad.Server.Page;
 using LrIad.Server.Requests;
+using LrIad.Server.Trl;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -10,7 +14,7 @@ using Microsoft.Extensions.Hosting;
 
 namespace LrIad.Server;
 
-/// <summary>An engine behind HTTP: OpenAI's protocol, with what vLLM adds to it.</summary>
+/// <summary>An engine behind HTTP: OpenAI's protocol with what vLLM adds to it, Ollama's, TRL's for rollouts, inspections of images and folders, and a page for people.</summary>
 public static class LriadServer
 {
     /// <summary>Makes a server. It reads no configuration but its options, and leaves the engine to its owner.</summary>
@@ -38,6 +42,7 @@ public static class LriadServer
         builder.Services.AddSingleton(errors);
         builder.Services.AddSingleton(new BodyBudget(options.AllBodiesBytes));
         builder.Services.AddSingleton(new ImageSources(options));
+        builder.Services.AddSingleton<InspectJobs>();
 
         var app = builder.Build();
         app.UseRouting();
@@ -51,6 +56,14 @@ public static class LriadServer
         Models.Map(app);
         ChatCompletions.Map(app);
         LoraAdapters.Map(app);
+        OllamaModels.Map(app);
+        OllamaChat.Map(app);
+        TrlRollouts.Map(app);
+        TrlScoring.Map(app);
+        TrlWeights.Map(app);
+        InspectImage.Map(app);
+        InspectJobs.Map(app);
+        InspectPage.Map(app);
         return app;
     }
 

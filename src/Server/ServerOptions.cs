@@ -1,4 +1,5 @@
 using System.Net;
+using LrIad.Engine.Text;
 
 namespace LrIad.Server;
 
@@ -19,6 +20,9 @@ public sealed record ServerOptions
 
     /// <summary>The folder that adapters may be loaded from by request; null: none may be.</summary>
     public string? AdaptersFolder { get; init; }
+
+    /// <summary>The question of inspections; null: the paper's.</summary>
+    public PromptTemplate? Question { get; init; }
 
     /// <summary>Longest body of a request in bytes.</summary>
     public long BodyBytes { get; init; } = 64L << 20;

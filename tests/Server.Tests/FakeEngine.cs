@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using System.Text;
 using LrIad.Engine;
@@ -5,13 +6,17 @@ using LrIad.Engine.Serving;
 
 namespace LrIad.Server.Tests;
 
-/// <summary>An engine without a model: what it answers depends on the request alone, so that a test knows it beforehand. A token is a word with the space before it.</summary>
+/// <summary>
+/// An engine without a model: what it answers depends on the request alone, so that a test knows it beforehand. A token is a word with the space before it. An inspection's
+/// answer has an end token, as a model's does.
+/// </summary>
 internal sealed class FakeEngine : IInferenceEngine
 {
     public const string Name = "tiny-qwen2-vl";
 
     private readonly Lock _lock = new();
     private readonly Dictionary<string, string> _adapters = [];
+    private readonly ConcurrentDictionary<int, string> _said = [];
     private readonly List<GenerationRequest> _requests = [];
     private readonly List<ScoreRequest> _scores = [];
     private int _running, _cancelled, _finished, _refused, _generated, _prompt;
@@ -134,7 +139,7 @@ internal sealed class FakeEngine : IInferenceEngine
         {
             var promptTokens = PromptTokens(request.Prompt);
             Interlocked.Add(ref _prompt, promptTokens);
-            yield return new GenerationUpdate { PromptTokens = promptTokens, SharedPromptTokens = 0, Probe = request.Probe ? 1.5 : null };
+            yield return new GenerationUpdate { PromptTokens = promptTokens, SharedPromptTokens = 0, PromptIds = PromptIds(request.Prompt), Probe = request.Probe ? 1.5 : null };
             foreach (var update in Enumerable.Range(0, request.Completions).SelectMany(completion => Complete(request, completion)))
             {
                 await Task.Delay(TokenTime < TimeSpan.Zero ? Timeout.InfiniteTimeSpan : TokenTime, cancellation);
@@ -174,13 +179,13 @@ internal sealed class FakeEngine : IInferenceEngine
 
     public IReadOnlyList<int> Tokenize(string text, bool parseSpecial = false) => [.. Words(text).Select(Id)];
 
-    public string Detokenize(IReadOnlyList<int> ids, bool keepSpecial = false) => string.Concat(ids.Select(id => $" {id}"));
+    public string Detokenize(IReadOnlyList<int> ids, bool keepSpecial = false) => string.Concat(ids.Select(id => _said.GetValueOrDefault(id, $" {id}")));
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     private static string Suffix(int completion) => completion == 0 ? "" : $" ({completion})";
 
-    private static IEnumerable<GenerationUpdate> Complete(GenerationRequest request, int completion, string answer)
+    private IEnumerable<GenerationUpdate> Complete(GenerationRequest request, int completion, string answer)
     {
         var (words, limit) = (Words(answer).ToArray(), request.MaxTokens ?? int.MaxValue);
         var said = new StringBuilder();
@@ -188,13 +193,14 @@ internal sealed class FakeEngine : IInferenceEngine
         {
             var before = said.Length;
             said.Append(words[i]);
+            _said[Id(words[i])] = words[i];
             var stop = request.Stop.Select(text => (Text: text, At: said.ToString().IndexOf(text, StringComparison.Ordinal))).Where(found => found.At >= 0).OrderBy(found => found.At).FirstOrDefault();
             var isLast = stop.Text is not null || i + 1 == words.Length || i + 1 == limit;
             yield return new GenerationUpdate
             {
                 Completion = completion,
                 Text = stop.Text is null ? words[i] : said.ToString()[Math.Min(before, stop.At)..stop.At],
-                Tokens = [Draw(words[i], i, request.TopLogProbs)],
+                Tokens = request.Probe && i + 1 == words.Length ? [Draw(words[i], i, request.TopLogProbs), Draw("", i + 1, 0)] : [Draw(words[i], i, request.TopLogProbs)],
                 Finish = !isLast ? null : stop.Text is not null || i + 1 == words.Length ? FinishReason.Stop : FinishReason.Length,
                 StopText = stop.Text,
             };
@@ -220,6 +226,15 @@ internal sealed class FakeEngine : IInferenceEngine
             }
         }
     }
+
+    // An image is two of token 7.
+    private static IReadOnlyList<int> PromptIds(Prompt prompt) => prompt switch
+    {
+        Conversation conversation => [.. conversation.Messages.SelectMany(message => message.Parts).SelectMany(part => part.Text is { } text ? Words(text).Select(Id) : [7, 7])],
+        RawPrompt raw => [.. raw.Images.SelectMany(_ => new[] { 7, 7 }), .. Words(raw.Text).Select(Id)],
+        TokenPrompt tokens => tokens.Ids,
+        _ => [],
+    };
 
     private static int PromptTokens(Prompt prompt) => prompt switch
     {

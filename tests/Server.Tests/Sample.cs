@@ -7,9 +7,12 @@ internal static class Sample
 {
     private static readonly string Root = FindRoot();
 
+    /// <summary>The folder of the images.</summary>
+    public static string Folder { get; } = Path.Combine(Root, "samples", "parts-mvtec");
+
     /// <summary>Some images.</summary>
     public static IReadOnlyList<byte[]> Images { get; } =
-        [.. Directory.GetFiles(Path.Combine(Root, "samples", "parts-mvtec"), "*.png", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Where((_, i) => i % 12 == 0).Select(File.ReadAllBytes)];
+        [.. Directory.GetFiles(Folder, "*.png", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Where((_, i) => i % 12 == 0).Select(File.ReadAllBytes)];
 
     /// <summary>The model on the CPU.</summary>
     public static InferenceEngine Load(EngineLimits? limits = null) =>

@@ -29,8 +29,8 @@ public sealed record ReportData
 /// <summary>report.html: one file that needs nothing else to be looked at.</summary>
 public static class Report
 {
-    private static readonly Lazy<Html> Style = new(() => Html.Trusted(Resource("Report.css")));
-    private static readonly Lazy<Html> Script = new(() => Html.Trusted(Resource("Report.js")));
+    private static readonly Lazy<Html> Style = new(() => Html.Trusted(Resource("Theme.css") + Resource("Report.css")));
+    private static readonly Lazy<Html> Script = new(() => Html.Trusted(Resource("Theme.js") + Resource("Report.js")));
 
     /// <summary>Writes a report. Images that are gone meanwhile are shown as gone.</summary>
     /// <param name="file">The file.</param>

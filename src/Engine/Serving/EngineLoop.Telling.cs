@@ -19,7 +19,7 @@ internal sealed partial class EngineLoop
             var generation = (GenerationJob)job;
             _running.Add(group, generation);
             generation.Texts = [.. Enumerable.Range(0, job.Completions).Select(_ => new CompletionText(_tokenizer, generation.Request.Stop))];
-            generation.Tell(new GenerationUpdate { PromptTokens = group.Prompt.Encoded.Length, SharedPromptTokens = job.SharedTokens, Probe = group.Probe });
+            generation.Tell(new GenerationUpdate { PromptTokens = group.Prompt.Encoded.Length, SharedPromptTokens = job.SharedTokens, PromptIds = job.Ids, Probe = group.Probe });
         }
 
         _started.Clear();

@@ -171,6 +171,9 @@ public sealed record GenerationUpdate
     /// <summary>How many of them were computed already, for another request: set in the first update.</summary>
     public int? SharedPromptTokens { get; init; }
 
+    /// <summary>The prompt's token ids, an image's as many as it takes: set in the first update.</summary>
+    public IReadOnlyList<int>? PromptIds { get; init; }
+
     /// <summary>The probe, where it was asked for: set in the first update.</summary>
     public double? Probe { get; init; }
 }

@@ -10,12 +10,19 @@ internal static class Messages
     // No token of the vocabulary is longer: a prompt of more characters is too long before anybody counts its tokens.
     private const int LongestToken = 256;
 
-    public static Conversation Read(RequestFields fields, ImageSources images, EngineLimits limits)
+    public static Conversation Read(RequestFields fields, ImageSources images, EngineLimits limits) => Read(fields.Objects("messages"), fields.Path("messages"), images, limits);
+
+    /// <summary>Reads a conversation.</summary>
+    /// <param name="messages">Its messages.</param>
+    /// <param name="where">The name of their list.</param>
+    /// <param name="images">Where images come from.</param>
+    /// <param name="limits">How long it may be.</param>
+    /// <exception cref="RequestException">It is empty, too long, or has what is not known.</exception>
+    public static Conversation Read(IReadOnlyList<RequestFields> messages, string where, ImageSources images, EngineLimits limits)
     {
-        var messages = fields.Objects("messages");
         if (messages.Count == 0)
         {
-            throw fields.Bad("messages", "must not be empty");
+            throw RequestException.Bad(where, "must not be empty");
         }
 
         var (read, imageCount, characters) = (new List<PromptMessage>(), 0, 0L);
@@ -25,19 +32,25 @@ internal static class Messages
             {
                 if (++imageCount > limits.ImagesPerRequest)
                 {
-                    throw fields.Bad("messages", $"have more than the {limits.ImagesPerRequest} images a request may have here");
+                    throw RequestException.Bad(where, $"have more than the {limits.ImagesPerRequest} images a request may have here");
                 }
             });
             characters += parts.Sum(part => (long)(part.Text?.Length ?? 0));
-            if (characters > (long)LongestToken * limits.PromptLength)
-            {
-                throw fields.Bad("messages", $"are longer than the {limits.PromptLength} tokens a prompt may have here");
-            }
-
+            CheckLength(characters, where, limits);
             read.Add(new PromptMessage(Role(message), parts));
         }
 
         return new Conversation(read);
+    }
+
+    /// <summary>Refuses texts that are too long for a prompt, whatever their tokens are.</summary>
+    /// <exception cref="RequestException">They are.</exception>
+    public static void CheckLength(long characters, string where, EngineLimits limits)
+    {
+        if (characters > (long)LongestToken * limits.PromptLength)
+        {
+            throw RequestException.Bad(where, $"has a text that is longer than the {limits.PromptLength} tokens a prompt may have here");
+        }
     }
 
     private static string Role(RequestFields message) => message.Text("role") switch
@@ -66,6 +79,9 @@ internal static class Messages
                     var isObject = part.Value("image_url").ValueKind == JsonValueKind.Object;
                     var (url, where) = isObject ? (part.Object("image_url").Value("url"), part.Path("image_url.url")) : (part.Value("image_url"), part.Path("image_url"));
                     return PromptPart.Of(images.FromUrl(url, where));
+                case "image_pil": // what TRL's client sends
+                    countImage();
+                    return PromptPart.Of(images.FromBase64(part.Value("image_pil"), part.Path("image_pil")));
                 case var type:
                     throw part.Bad("type", $"must be text or image_url, not {RequestFields.Shown(type)}");
             }

@@ -2,6 +2,7 @@ using System.Globalization;
 using LrIad.Server.OpenAi;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Primitives;
 
 namespace LrIad.Server.Requests;
 
@@ -51,6 +52,9 @@ internal sealed class Errors(Action<string> log)
         return RequestException.Internal();
     }
 
+    /// <summary>Logs an error of work that no request waits for.</summary>
+    public void Report(Exception error) => log(OneLine(error.ToString()));
+
     private static Task Answer(HttpContext context, RequestException problem)
     {
         var form = context.GetEndpoint()?.Metadata.GetMetadata<ErrorForm>() ?? OpenAiError.Form;
@@ -63,7 +67,8 @@ internal sealed class Errors(Action<string> log)
 
         if (problem.Status == StatusCodes.Status401Unauthorized)
         {
-            context.Response.Headers.WWWAuthenticate = "Bearer, Basic realm=\"lriad-fast\"";
+            // In headers of their own: in one, Chromium sees neither.
+            context.Response.Headers.WWWAuthenticate = new StringValues(["Bearer", "Basic realm=\"lriad-fast\""]);
         }
 
         return context.Response.WriteAsJsonAsync(form.Body(problem), Json.Wire, context.RequestAborted);

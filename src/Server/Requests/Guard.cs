@@ -34,7 +34,7 @@ internal sealed class Guard
             throw new RequestException(StatusCodes.Status401Unauthorized, "The API key is missing or wrong: send the header Authorization: Bearer KEY.", code: "invalid_api_key");
         }
 
-        if (HttpMethods.IsPost(request.Method) && context.GetEndpoint() is not null && !request.HasJsonContentType())
+        if (HttpMethods.IsPost(request.Method) && context.GetEndpoint() is { } endpoint && !request.HasJsonContentType() && endpoint.Metadata.GetMetadata<OtherBody>()?.Takes(request) != true)
         {
             throw new RequestException(StatusCodes.Status415UnsupportedMediaType, "The body must be JSON: send the header Content-Type: application/json.");
         }

@@ -42,16 +42,21 @@ internal sealed class ImageSources(ServerOptions options)
     /// <summary>An image sent as base64 alone.</summary>
     public ImageData FromBase64(JsonElement data, string where) => Decode(Utf8(data, where), where);
 
-    private ImageData FromFile(string url, string where)
+    /// <summary>An image file of the allowed folder.</summary>
+    /// <param name="url"><c>file://</c>, or a path.</param>
+    /// <param name="where">The field's name.</param>
+    /// <exception cref="RequestException">It is not there, or not allowed.</exception>
+    public ImageData FromFile(string url, string where)
     {
-        if (_folder is null)
-        {
-            throw RequestException.Bad(where, "names a file, and this server was started without --allow-files: send the image itself, as data:image/png;base64,…");
-        }
-
         var uri = url.StartsWith("file:", StringComparison.OrdinalIgnoreCase) && Uri.TryCreate(url, UriKind.Absolute, out var read) ? read : null;
-        return uri is { IsUnc: true } ? throw AllowedFolder.Outside(where) : new ImageData(_folder.Read(uri?.LocalPath ?? url, options.ImageBytes, where), where);
+        return uri is { IsUnc: true } ? throw AllowedFolder.Outside(where) : new ImageData(Allowed(where).Read(uri?.LocalPath ?? url, options.ImageBytes, where), where);
     }
+
+    /// <summary>The real path of a folder in the allowed one.</summary>
+    /// <exception cref="RequestException">It leads out of it, or there is no allowed folder.</exception>
+    public string Folder(string path, string where) => Allowed(where).Path(path, where);
+
+    private AllowedFolder Allowed(string where) => _folder ?? throw RequestException.Bad(where, "names a file or folder, and this server was started without --allow-files: send the image itself, as data:image/png;base64,…");
 
     private ImageData Decode(ReadOnlySpan<byte> base64, string where)
     {

@@ -10,6 +10,12 @@ internal readonly struct RequestFields(JsonElement element, string path = "")
 {
     public bool Has(string name) => element.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null;
 
+    /// <summary>Whether it is there at all, be it null.</summary>
+    public bool IsNamed(string name) => element.TryGetProperty(name, out _);
+
+    /// <summary>The names of all fields.</summary>
+    public IEnumerable<string> Names => element.EnumerateObject().Select(property => property.Name);
+
     /// <summary>A field's full name.</summary>
     public string Path(string name) => path + name;
 
@@ -39,11 +45,11 @@ internal readonly struct RequestFields(JsonElement element, string path = "")
     public RequestFields Object(string name) => Value(name) is { ValueKind: JsonValueKind.Object } value ? new(value, $"{path}{name}.") : throw Bad(name, "must be an object");
 
     /// <summary>The objects of a list.</summary>
-    public IReadOnlyList<RequestFields> Objects(string name)
-    {
-        var (fields, full) = (this, path + name);
-        return [.. Items(name).Select((item, i) => item.ValueKind == JsonValueKind.Object ? new RequestFields(item, $"{full}[{i}].") : throw fields.Bad($"{name}[{i}]", "must be an object"))];
-    }
+    public IReadOnlyList<RequestFields> Objects(string name) => Objects(Value(name), path + name);
+
+    /// <summary>The objects of a list that is not a field itself.</summary>
+    public static IReadOnlyList<RequestFields> Objects(JsonElement list, string where) =>
+        [.. Items(list, where).Select((item, i) => item.ValueKind == JsonValueKind.Object ? new RequestFields(item, $"{where}[{i}].") : throw RequestException.Bad($"{where}[{i}]", "must be an object"))];
 
     /// <summary>A list of strings.</summary>
     public IReadOnlyList<string> Texts(string name)
@@ -71,5 +77,8 @@ internal readonly struct RequestFields(JsonElement element, string path = "")
         }
     }
 
-    private JsonElement.ArrayEnumerator Items(string name) => Value(name) is { ValueKind: JsonValueKind.Array } list ? list.EnumerateArray() : throw Bad(name, "must be a list");
+    /// <summary>A list's items, whatever they are.</summary>
+    public JsonElement.ArrayEnumerator Items(string name) => Items(Value(name), path + name);
+
+    private static JsonElement.ArrayEnumerator Items(JsonElement list, string where) => list.ValueKind == JsonValueKind.Array ? list.EnumerateArray() : throw RequestException.Bad(where, "must be a list");
 }

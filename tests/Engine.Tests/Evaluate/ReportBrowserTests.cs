@@ -113,7 +113,7 @@ internal sealed class ReportBrowserTests
             Assert.That(await browser.Value<int>("[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => a.name.startsWith('on'))).length"), Is.Zero);
             Assert.That(browser.Errors, Is.Empty);
         });
-        await AssertFits(browser, 360);
+        await browser.AssertFits(360);
     }
 
     [Test]
@@ -126,14 +126,14 @@ internal sealed class ReportBrowserTests
             await browser.Value<string>($"document.documentElement.dataset.theme = '{theme}'");
             foreach (var width in new[] { 360, 700, 1280 })
             {
-                await AssertFits(browser, width);
+                await browser.AssertFits(width);
             }
 
-            Assert.That(await browser.Value<string[]>(LowContrast), Is.Empty, theme);
+            Assert.That(await browser.Value<string[]>(Browser.LowContrast), Is.Empty, theme);
         }
 
         await browser.Call("Emulation.setEmulatedMedia", new() { ["media"] = "print" });
-        await AssertFits(browser, 718);
+        await browser.AssertFits(718);
         Assert.That(await browser.Value<bool>("[...document.querySelectorAll('.scroll')].every(part => part.scrollWidth <= part.clientWidth)"), Is.True, "no table is cut off on paper");
         Assert.That(await browser.Value<bool>("[...document.querySelectorAll('.controls, #theme, #more')].some(part => part.checkVisibility())"), Is.False, "controls on paper");
         Assert.That(await browser.Value<string>("getComputedStyle(document.body).backgroundColor"), Is.EqualTo("rgb(255, 255, 255)"));
@@ -188,32 +188,6 @@ internal sealed class ReportBrowserTests
             Assert.That(await browser.Value<int>("Number(document.querySelector('[role=status]').textContent.split(' ')[2])"), Is.EqualTo(predictions.Count(p => p.GtLabel == 1 && p.PredLabel == 0)));
             Assert.That(browser.Errors, Is.Empty);
         });
-    }
-
-    // Text that stands out less than 4.5 : 1 from what is behind it, painted over one another on a canvas.
-    private const string LowContrast = """
-        (() => {
-          const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
-          const over = colours => { canvas.clearRect(0, 0, 1, 1); for (const c of colours) { canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); } return [...canvas.getImageData(0, 0, 1, 1).data]; };
-          const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-          const low = new Set();
-          for (const element of document.querySelectorAll('body *')) {
-            if (![...element.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || !element.checkVisibility() || ['title', 'option', 'legend'].includes(element.localName)) continue;
-            const style = getComputedStyle(element), behind = [];
-            for (let e = element; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor);
-            const colour = element.namespaceURI.endsWith('svg') ? style.fill : style.color;
-            const [a, b] = [light(over([...behind, colour])), light(over(behind))].sort((x, y) => y - x);
-            const ratio = (a + 0.05) / (b + 0.05);
-            if (ratio < 4.5) low.add(`${element.localName}.${element.className.baseVal ?? element.className} ${ratio.toFixed(2)}`);
-          }
-          return [...low];
-        })()
-        """;
-
-    private static async Task AssertFits(Browser browser, int width)
-    {
-        await browser.Call("Emulation.setDeviceMetricsOverride", new() { ["width"] = width, ["height"] = 740, ["deviceScaleFactor"] = 1, ["mobile"] = false });
-        Assert.That(await browser.Value<int>("document.documentElement.scrollWidth"), Is.LessThanOrEqualTo(width));
     }
 
     private static string Write(ReportData data)
