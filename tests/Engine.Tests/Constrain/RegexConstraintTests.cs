@@ -3,7 +3,6 @@ using System.Text.RegularExpressions;
 using CsCheck;
 using LrIad.Engine.Constrain;
 using LrIad.Engine.Serving;
-using LrIad.Engine.Tests.Text;
 
 namespace LrIad.Engine.Tests.Constrain;
 

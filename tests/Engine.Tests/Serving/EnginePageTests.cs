@@ -11,7 +11,8 @@ internal sealed partial class EnginePageTests
         var page = File.ReadAllText(Path.Combine(TestFiles.Root, "docs", "engine.md"));
         var program = string.Join('\n', Directory.EnumerateFiles(TestFiles.Sample("engine"), "*.cs").Select(file => Flat(File.ReadAllText(file))));
         var examples = Example().Matches(page).Select(match => Flat(match.Groups[1].Value)).ToArray();
-        Assert.That(examples, Has.Length.GreaterThan(5).And.All.Matches<string>(example => program.Contains(example, StringComparison.Ordinal)));
+        Assert.That(examples, Has.Length.GreaterThan(5));
+        Assert.That(examples.Where(example => !program.Contains(example, StringComparison.Ordinal)), Is.Empty);
     }
 
     private static string Flat(string code) => string.Join('\n', code.Split('\n').Select(line => line.Trim()));
