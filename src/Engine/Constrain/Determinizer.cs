@@ -64,7 +64,8 @@ internal sealed class Determinizer
             Work(edges.Length);
             if (targets.Count > 0)
             {
-                CollectionsMarshal.AsSpan(_next)[(row + from)..(row + to)].Fill(StateOf(targets));
+                var next = StateOf(targets);
+                CollectionsMarshal.AsSpan(_next)[(row + from)..(row + to)].Fill(next);
             }
         }
     }

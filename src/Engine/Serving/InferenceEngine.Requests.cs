@@ -32,6 +32,7 @@ public sealed partial class InferenceEngine
             }
 
             job.Key = KeyOf(job);
+            job.Constraint = job is GenerationJob { Request.Constraint: { } constraint } ? _constraints.Get(constraint) : null;
         }
         catch (Exception e)
         {

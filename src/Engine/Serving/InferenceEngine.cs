@@ -15,6 +15,7 @@ public sealed partial class InferenceEngine : IInferenceEngine
     private readonly PromptReader _prompts;
     private readonly Adapters _adapters;
     private readonly ImageStore _images;
+    private readonly ConstraintStore _constraints;
     private readonly RequestQueue _queue;
     private readonly EngineCounters _counters = new();
     private readonly EngineLoop _loop;
@@ -36,6 +37,8 @@ public sealed partial class InferenceEngine : IInferenceEngine
         _prompts = new PromptReader(_tokenizer, model.Geometry);
         _adapters = new Adapters(adapter => _loop!.Post(adapter.Weights.Dispose));
         _images = new ImageStore(model.Preprocessor, Limits);
+
+        _constraints = new ConstraintStore(_tokenizer, model.EndTokens);
 
         // Enough are made ready ahead to keep all cores busy, and no more, so that clients can still take turns.
         _queue = new RequestQueue(Limits.Waiting, Math.Clamp(Limits.Sequences, 1, 2 * Environment.ProcessorCount), job => _ = Task.Run(() => PrepareAsync(job)));
