@@ -29,7 +29,7 @@ try
     await Examples.Typed(engine, bytes);
     return 0;
 }
-catch (InputException e)
+catch (Exception e) when (e is InputException or IOException)
 {
     await Console.Error.WriteLineAsync(e.Message);
     return 2;
