@@ -52,7 +52,7 @@ public sealed class LriadChatClient : IChatClient
     {
         ArgumentNullException.ThrowIfNull(messages);
         var tellTokens = options?.AdditionalProperties?.TryGetValue(LogProbs, out var wanted) is true && wanted is not null;
-        var request = ChatRequest.Of(messages, options, _engine);
+        var request = ChatMapping.ToRequest(messages, options, _engine);
         var id = Guid.CreateVersion7().ToString("N");
         var usage = new UsageDetails();
         var (count, tokens) = (0, new List<DrawnToken>());

@@ -4,12 +4,12 @@ using Microsoft.Extensions.AI;
 namespace LrIad.Engine.Serving;
 
 /// <summary>Microsoft.Extensions.AI's messages and options as an engine's request.</summary>
-internal static class ChatRequest
+internal static class ChatMapping
 {
     private const string AnyObject = """{"type":"object"}""";
 
     /// <exception cref="InputException">Something in it cannot be done.</exception>
-    public static GenerationRequest Of(IEnumerable<ChatMessage> messages, ChatOptions? options, IInferenceEngine engine)
+    public static GenerationRequest ToRequest(IEnumerable<ChatMessage> messages, ChatOptions? options, IInferenceEngine engine)
     {
         options ??= new ChatOptions();
         RefuseUnsupported(options);
