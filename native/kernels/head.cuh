@@ -87,7 +87,7 @@ __device__ __forceinline__ int topWanted(const HeadArgs& a, int r) { return min(
 
 // The smallest logit that top-k, then top-p leave, and the last token of those that have exactly this logit and stay (the lowest ids stay). Radix descent over
 // the bits of the logits, by count for top-k and by mass in fixed point for top-p, so that no sum depends on an order.
-extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) {
+extern "C" __global__ void __launch_bounds__(1024, 1) lriad_head_truncate(const __grid_constant__ HeadArgs a) {
     letNextStart();
     waitForEarlier();
     // Several counters a bin, so that the threads of a warp do not wait for each other.
