@@ -57,6 +57,7 @@ internal sealed class RegexConstraintTests
             Assert.That(Compiled("\\p{L}+")!.Accepts("añß一𠮷"), Is.True);
             Assert.That(Compiled("\\p{L}+")!.Accepts("a1"), Is.False);
             Assert.That(Compiled("[\\p{Lu}\\P{L}]")!.Accepts("a"), Is.False);
+            Assert.That(Compiled("(?:ab|c?)+?{")!.Accepts("abcab{"), Is.True);
             Assert.That(Compiled("^a$|^b$|c")!.Accepts("b"), Is.True);
         });
     }

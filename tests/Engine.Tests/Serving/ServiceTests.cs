@@ -97,6 +97,27 @@ internal sealed class ServiceTests
     }
 
     [Test]
+    public async Task A_prompt_that_is_kept_for_those_who_wait_makes_room_for_those_before_them()
+    {
+        // Two places for prompts. When the first is done, its prompt is kept for the fourth, which wants the same; the third, which comes before, needs the place.
+        await using var engine = Served.Engine(Served.Small with { Sequences = 2 });
+        using var leaving = new CancellationTokenSource();
+        var request = new GenerationRequest { Prompt = Served.Ask("The same."), IgnoreEnd = true, MaxTokens = 20 };
+        _ = await Begun(engine, request with { Prompt = Served.Ask("Another."), MaxTokens = 64 }, leaving.Token);
+        var first = Served.Draw(engine, request with { Seed = 1 });
+        var third = Served.Draw(engine, request with { Prompt = Served.Ask("A third."), MaxTokens = 64 });
+        var fourth = Served.Draw(engine, request with { Seed = 1 });
+        Assert.That((await fourth).Tokens[0], Is.EqualTo((await first).Tokens[0]));
+        Assert.That((await third).Tokens[0], Has.Count.EqualTo(64));
+        await leaving.CancelAsync();
+        Assert.That(() => engine.Statistics.FreeCacheBlocks, Is.EqualTo(engine.Statistics.CacheBlocks).After(5000, 5));
+    }
+
+    [Test]
+    public void Limits_that_leave_no_room_are_refused() =>
+        Assert.That(() => Served.Engine(Served.Small with { Sequences = 0 }), Throws.InstanceOf<InputException>().With.Message.Contains("Sequences"));
+
+    [Test]
     public async Task A_request_has_its_time()
     {
         await using var engine = Served.Engine(Served.Small with { Sequences = 1, CompletionLength = 2000, RequestTime = TimeSpan.FromMilliseconds(300) });
