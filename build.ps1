@@ -1,7 +1,7 @@
-# The verbs of build.sh where there is PowerShell: setup build kernels test demo bundle. Nothing here but calls of cmake and dotnet.
+# The verbs of build.sh where there is PowerShell: setup build kernels test demo pack bundle. Nothing here but calls of cmake and dotnet.
 param(
   [Parameter(Mandatory, Position = 0)]
-  [ValidateSet('setup', 'build', 'kernels', 'test', 'demo', 'bundle')]
+  [ValidateSet('setup', 'build', 'kernels', 'test', 'demo', 'pack', 'bundle')]
   [string] $Verb,
 
   [Parameter(Position = 1, ValueFromRemainingArguments)]
@@ -42,11 +42,18 @@ function Invoke-Demo {
   Invoke-Tool dotnet (@('run', '--project', 'src/Cli', '-c', 'Release', '--no-build', '--', 'train', '--sample', '--out', $out) + $Rest)
 }
 
+function Invoke-Pack {
+  if (Test-Path out/packages) { Remove-Item -Recurse -Force out/packages }
+  Invoke-Tool dotnet @('pack', 'src/Engine', '-c', 'Release', '--nologo', '-v', 'quiet', '-o', 'out/packages')
+  Invoke-Tool dotnet @('run', '--project', 'samples/engine', '-c', 'Release', '--', 'samples/tiny-qwen2-vl', 'samples/parts-mvtec/gear/test/crack/000.png', 'gear')
+}
+
 switch ($Verb) {
   'setup' { Invoke-Setup }
   'build' { Invoke-Setup; Invoke-Build }
   'kernels' { Invoke-Kernels }
   'test' { Invoke-Setup; Invoke-Build; Invoke-Tests }
   'demo' { Invoke-Setup; Invoke-Build; Invoke-Demo }
+  'pack' { Invoke-Setup; Invoke-Kernels; Invoke-Pack }
   'bundle' { Invoke-Setup; Invoke-Kernels; Invoke-Tool dotnet @('publish', 'src/Cli', '-c', 'Release', '--nologo', '-v', 'quiet', '--self-contained', '-o', 'out/bundle/lriad-fast') }
 }

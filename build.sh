@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything there is to do with this project, by one verb each: setup build kernels test demo bundle.
+# Everything there is to do with this project, by one verb each: setup build kernels test demo pack bundle.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . cmake/debian.sh
@@ -17,6 +17,7 @@ usage: ./build.sh VERB
   kernels      compile the CUDA kernels (build does it too); Debian without nvcc fetches one into .tools
   test [full]  build and run the tests; full adds the long ones
   demo         train on the bundled sample, evaluate before and after, write the report
+  pack         the engine as a NuGet package, in out/packages; a sample program uses it
   bundle       one archive that runs without the SDK, in out/
 TEXT
 }
@@ -130,6 +131,15 @@ demo() {
   "$(cli)" train --sample --out "out/demo-$(date +%Y%m%d-%H%M%S)" "$@"
 }
 
+# The engine's package, and a program that has nothing of this project but that.
+pack() {
+  setup
+  kernels
+  rm -rf out/packages
+  dotnet pack src/Engine -c "$configuration" --nologo -v quiet -o out/packages
+  dotnet run --project samples/engine -c "$configuration" -- samples/tiny-qwen2-vl samples/parts-mvtec/gear/test/crack/000.png gear
+}
+
 # The program and the tests of the GPU, for a host with a driver and the CUDA libraries but without the SDK. libtorch is large and only training needs it; a host
 # with PyTorch has its own. What debuggers need, other garbage collectors, symbols, documentation and the test platform's coverage tools stay behind too.
 bundle() {
@@ -153,6 +163,7 @@ case "$verb" in
   kernels) kernels ;;
   test) run_tests "$@" ;;
   demo) demo "$@" ;;
+  pack) pack ;;
   bundle) bundle ;;
   *) usage; exit 2 ;;
 esac

@@ -7,7 +7,7 @@ namespace LrIad.Cli.Tests;
 [TestFixture]
 internal sealed partial class BuildScriptTests
 {
-    private static readonly string[] Verbs = ["setup", "build", "kernels", "test", "demo", "bundle"];
+    private static readonly string[] Verbs = ["setup", "build", "kernels", "test", "demo", "pack", "bundle"];
 
     [Test]
     public void PowerShellParsesTheScript()
