@@ -131,7 +131,7 @@ public sealed partial class Benchmark
             _arena = backend.CreateArena("benchmark");
             _features = _arena.Allocate(ElementType.BFloat16, prompts * GridH * GridW / 4, owner.Text.Hidden);
             _generator = new Generator(model, backend, new AnswerOptions([1, 2, 3], 4, 5), MemoryPlan.Limits(config));
-            _pass = new PolicyPass(model, backend, plan.PassRows, MemoryPlan.PassSegments(config), lora.Rank);
+            _pass = new PolicyPass(model, backend, plan.PassRows, MemoryPlan.PassSegments(config), lora.Rank, plan.Recompute);
             (_adapter, _gradients) = (new AdapterWeights(backend, shape), new AdapterWeights(backend, shape));
             _learner = learners?.Invoke(shape, lora, new ObjectiveOptions(), new OptimizerOptions(), 0);
             if (_learner is not null)

@@ -169,7 +169,7 @@ public sealed class Generator : IDisposable
         for (var g = first; g < _groups.Count; g++)
         {
             var (prompt, segment) = (_groups[g].Request.Prompt, _groups[g].Prompt);
-            var lastRow = _batch.AddPrompt(prompt, segment, _features.Add(prompt.Features), adapter is not null, group: g - first);
+            var lastRow = _batch.Want(_batch.AddPrompt(prompt, segment, _features.Add(prompt.Features), adapter is not null, group: g - first));
             for (var i = 0; i < _groups[g].Request.Completions; i++)
             {
                 var sample = _groups[g].Request.FirstSample + (uint)i;
@@ -233,7 +233,7 @@ public sealed class Generator : IDisposable
             var (prompt, fork) = (_groups[g].Request.Prompt, _groups[g].Prompt.Fork());
             forks.Add(fork);
             var firstRow = _batch.AddCompletions(prompt, _groups[g].Prompt, [(suffix, fork, 0)], adapter is not null, group: g - first);
-            _head.Targets[g - first] = new LogProbRow(firstRow + suffix.Length - 1, _options.DefectToken, 1f);
+            _head.Targets[g - first] = new LogProbRow(_batch.Want(firstRow + suffix.Length - 1), _options.DefectToken, 1f);
         }
 
         var x = _decoder.Forward(_batch, _cache, default, adapter);

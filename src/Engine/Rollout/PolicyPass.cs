@@ -29,7 +29,8 @@ public sealed class PolicyPass : IDisposable
     /// <param name="maxRows">Rows of a pass; at least one whole group's.</param>
     /// <param name="maxSegments">Prompts and completions of a pass.</param>
     /// <param name="rank">Rank of the adapter.</param>
-    public PolicyPass(QwenModel model, Backend backend, int maxRows, int maxSegments, int rank)
+    /// <param name="recompute">Keep little for the backward pass, which then computes every layer once more: slower, the same gradients.</param>
+    public PolicyPass(QwenModel model, Backend backend, int maxRows, int maxSegments, int rank, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(backend);
@@ -40,7 +41,7 @@ public sealed class PolicyPass : IDisposable
         _arena = backend.CreateArena("training pass");
         var text = model.Geometry.Text;
         _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, Blocks(maxRows, maxSegments));
-        _tape = new Tape(model, backend, _arena, _cache, maxRows, rank);
+        _tape = new Tape(model, backend, _arena, _cache, maxRows, rank, recompute);
         _features = new FeatureBuffer(backend, _arena, text.Hidden, maxRows);
         _targetsView = _arena.Allocate<LogProbRow>(maxRows + maxSegments);
         _dLogProb = _arena.Allocate<float>(maxRows + maxSegments);
@@ -56,11 +57,11 @@ public sealed class PolicyPass : IDisposable
     public int MaxSegments { get; }
 
     /// <summary>Bytes it takes.</summary>
-    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int maxSegments, int rank)
+    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int maxSegments, int rank, bool recompute)
     {
         ArgumentNullException.ThrowIfNull(text);
         var blocks = Blocks(maxRows, maxSegments);
-        return Decoder.Bytes(text, type, maxRows) + KvCache.Bytes(text, type, text.Layers, blocks) + Tape.Bytes(text, type, maxRows, blocks, rank)
+        return Decoder.Bytes(text, type, maxRows) + KvCache.Bytes(text, type, text.Layers, blocks) + Tape.Bytes(text, type, maxRows, blocks, rank, recompute)
             + ((long)maxRows * text.Hidden * (type.Bytes() + sizeof(float))) + ((maxRows + maxSegments) * 28L);
     }
 
@@ -171,7 +172,7 @@ public sealed class PolicyPass : IDisposable
         ArgumentNullException.ThrowIfNull(dLogProb);
         ArgumentNullException.ThrowIfNull(gradients);
         var d = _dLogProb.Slice(0, dLogProb.Length);
-        var dx = _dx.Slice(0, _batch.Count);
+        var dx = _dx.Slice(0, _batch.Results);
         _backend.Upload<float>(dLogProb, d);
         _backend.LogProbBackward(_x, _decoder.Head, Targets, Result().LogSumExp, d, dx);
         _decoder.Backward(_batch, _tape, dx, gradients.Layers);
@@ -204,7 +205,10 @@ public sealed class PolicyPass : IDisposable
             inputs.Add((completion.Tokens.AsMemory(0, Math.Max(0, completion.Tokens.Length - 1)), fork, completion.Sample));
         }
 
-        var row = _batch.AddCompletions(group.Prompt, prompt, inputs, adapter, number);
+        var completionRow = _batch.AddCompletions(group.Prompt, prompt, inputs, adapter, number);
+
+        // The loss sees the prompt through its last row alone, which every completion starts from.
+        (promptRow, var row) = (_batch.Want(promptRow), _batch.Want(completionRow, _batch.Count - completionRow));
         foreach (var completion in group.Completions)
         {
             for (var t = 0; t < completion.Tokens.Length; t++)
