@@ -99,7 +99,7 @@ public sealed class PolicyPass : IDisposable
         }
     }
 
-    /// <summary>Log-probs of every completion token, group by group, completion by completion.</summary>
+    /// <summary>Log-probs of every completion token, group by group, completion by completion. With an adapter, what <see cref="Backward"/> needs is kept.</summary>
     /// <param name="groups">What to score.</param>
     /// <param name="temperature">The run's temperature.</param>
     /// <param name="adapter">The policy's adapter; null for the reference policy.</param>
@@ -116,7 +116,7 @@ public sealed class PolicyPass : IDisposable
             Pack(groups[g], g, temperature, adapter is not null, segments);
         }
 
-        _x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter?.Layers, dropout, _tape);
+        _x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter?.Layers, dropout, adapter is null ? null : _tape);
         segments.ForEach(segment => segment.Dispose());
 
         var result = Result();

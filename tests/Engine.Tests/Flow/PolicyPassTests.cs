@@ -21,6 +21,25 @@ internal sealed class PolicyPassTests
     }
 
     [Test]
+    public void Wanted_rows_come_out_as_among_all_others([Range(0, 4)] int seed)
+    {
+        var random = new Random(seed);
+        using var backend = new CpuBackend();
+        using var c = new PassCase(backend);
+        var wanted = new List<(int First, int Count)>();
+        for (var row = random.Next(30); row < c.Rows; row += random.Next(1, 60))
+        {
+            var count = Math.Min(random.Next(1, 60), c.Rows - row);
+            wanted.Add((row, count));
+            row += count;
+        }
+
+        var all = c.Results([]);
+        var expected = wanted.SelectMany(run => all[run.First..(run.First + run.Count)]).SelectMany(row => row).ToArray();
+        Assert.That(Bits([.. c.Results(wanted).SelectMany(row => row)]), Is.EqualTo(Bits(expected)));
+    }
+
+    [Test]
     public void Recomputed_layers_give_the_same_gradients_bit_for_bit()
     {
         using var backend = new CpuBackend();

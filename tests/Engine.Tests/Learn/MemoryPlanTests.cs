@@ -42,6 +42,22 @@ internal sealed class MemoryPlanTests
     }
 
     [Test]
+    public void Layers_are_computed_twice_where_memory_asks_for_it()
+    {
+        MemoryPlan Plan(string recompute, long? free) => MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper with { Recompute = recompute }, ElementType.BFloat16, free);
+        var (kept, twice) = (Plan("auto", 40 * GiB), Plan("auto", 22 * GiB));
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((kept.Recompute, twice.Recompute), Is.EqualTo((false, true)));
+            Assert.That(twice.PassRows, Is.EqualTo(608 + (8 * 200)));
+            Assert.That(twice.Passes, Is.LessThan(kept.Passes / 4));
+            Assert.That(twice.Describe(22 * GiB), Does.Contain("every layer computed twice"));
+            Assert.That(Plan("always", null).Recompute, Is.True);
+            Assert.That(() => Plan("never", 22 * GiB), Throws.TypeOf<InputException>().With.Message.Contain("--recompute never"));
+        }
+    }
+
+    [Test]
     public void What_does_not_fit_is_told_with_what_takes_how_much()
     {
         var error = Assert.Throws<InputException>(() => MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, 20 * GiB));
