@@ -11,8 +11,8 @@ struct alignas(128) TensorMap { uint64_t opaque[16]; };
 
 // Mirrors of src/Engine/Compute/Operands.cs.
 struct TokenRow { int position[3]; int slot; int adapter; uint32_t dropoutId, dropoutPosition; int reserved; };
-struct LogProbRow { int row, target; float temperature; };
-struct SampleRow { int row; float temperature; int topK; float topP; uint32_t seedLow, seedHigh, sample, position; };
+struct LogProbRow { int row, target; float temperature; int top; };
+struct SampleRow { int row; float temperature; int topK; float topP; uint32_t seedLow, seedHigh, sample, position; int mask, top; };
 
 // x[t] = table[ids[t]], or features[-ids[t] - 1]. Columns divisible by 8.
 struct EmbedArgs { const int* ids; const bf16* table; const bf16* features; bf16* x; int columns; int reserved; };
@@ -138,7 +138,10 @@ struct HeadArgs {
     int* lastTied;
     int* token;
     float *logProb, *entropy, *logSumExp, *optionLogProb;
-    int vocabulary, splits, optionCount, reserved;
+    const uint32_t* masks;                  // [masks, (vocabulary + 31) / 32]
+    int* topToken;                          // [rows, topCount]
+    float* topLogProb;
+    int vocabulary, splits, optionCount, topCount;
 };
 
 struct ReadArgs { const uint4* from; int* sink; int64_t count; };

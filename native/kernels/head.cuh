@@ -76,6 +76,13 @@ __device__ __forceinline__ float inverseTemperature(const HeadArgs& a, int r) {
     return temperature == 0 ? 1.0f : __fdiv_rn(1.0f, temperature);
 }
 
+// What a row's mask allows, a bit a token; null where it allows everything.
+__device__ __forceinline__ const uint32_t* maskOf(const HeadArgs& a, const SampleRow& row) {
+    return row.mask < 0 ? nullptr : a.masks + static_cast<int64_t>(row.mask) * ((a.vocabulary + 31) / 32);
+}
+
+__device__ __forceinline__ int topWanted(const HeadArgs& a, int r) { return min(min(a.topCount, a.vocabulary), a.samples ? a.samples[r].top : a.targets[r].top); }
+
 }  // namespace
 
 // The smallest logit that top-k, then top-p leave, and the last token of those that have exactly this logit and stay (the lowest ids stay). Radix descent over
@@ -99,8 +106,10 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
     }
 
     const float inverse = inverseTemperature(a, r);
+    const uint32_t* mask = maskOf(a, row);
+    const auto logit = [&](int i) { return mask && !(mask[i / 32] >> i % 32 & 1) ? -INFINITY : __fmul_rn(logits[i], inverse); };
     float max = -INFINITY;
-    for (int i = threadIdx.x; i < vocabulary; i += 1024) max = fmaxf(max, __fmul_rn(logits[i], inverse));
+    for (int i = threadIdx.x; i < vocabulary; i += 1024) max = fmaxf(max, logit(i));
     for (int offset = 16; offset > 0; offset >>= 1) max = fmaxf(max, __shfl_xor_sync(~0u, max, offset));
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = max;
     __syncthreads();
@@ -115,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
             __syncthreads();
             const uint32_t head = prefix;
             for (int i = threadIdx.x; i < vocabulary; i += 1024) {
-                const float z = __fmul_rn(logits[i], inverse);
+                const float z = logit(i);
                 const uint32_t bits = sortable(z);
                 if (bits <= least || (shift < 24 && bits >> (shift + 8) != head)) continue;
                 atomicAdd(&counters[(bits >> shift & 255) * kCopies + threadIdx.x % kCopies], count ? 1ull : mass(z));
@@ -155,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
         __syncthreads();
         unsigned long long mine = 0;
         for (int i = threadIdx.x; i < vocabulary; i += 1024) {
-            const float z = __fmul_rn(logits[i], inverse);
+            const float z = logit(i);
             if (sortable(z) > least) mine += mass(z);
         }
         atomicAdd(&total, mine);
@@ -176,7 +185,7 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
     if (threadIdx.x == 0) found = zeros = 0;
     __syncthreads();
     int tied = 0, top = 1;
-    for (int i = threadIdx.x; i < vocabulary; i += 1024) tied += sortable(__fmul_rn(logits[i], inverse)) == least;
+    for (int i = threadIdx.x; i < vocabulary; i += 1024) tied += sortable(logit(i)) == least;
     atomicAdd(&zeros, tied);
     __syncthreads();
     if (static_cast<unsigned long long>(zeros) > stay)
@@ -188,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
         __syncthreads();
         const int head = found;
         int mine = 0;
-        for (int i = head + threadIdx.x; i < min(head + bit, vocabulary); i += 1024) mine += sortable(__fmul_rn(logits[i], inverse)) == least;
+        for (int i = head + threadIdx.x; i < min(head + bit, vocabulary); i += 1024) mine += sortable(logit(i)) == least;
         atomicAdd(&zeros, mine);
         __syncthreads();
         if (static_cast<unsigned long long>(zeros) < stay) {
@@ -216,6 +225,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
     const bool draw = a.samples && row.temperature != 0;
     const float floor = draw ? a.floor[r] : -INFINITY;
     const int lastTied = draw ? a.lastTied[r] : 0;
+    const uint32_t* mask = a.samples ? maskOf(a, row) : nullptr;
 
     HeadPart part = {-INFINITY, 0, 0, -INFINITY, -1};
     // Words of the generator come four at a time, for tokens eight apart.
@@ -227,6 +237,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
             const uint4 w = philox(row.seedLow, row.seedHigh, make_uint4(u, row.position, row.sample, 0));
             words[0] = w.x; words[1] = w.y; words[2] = w.z; words[3] = w.w;
         }
+        const uint32_t allowed = mask ? mask[u / 8] >> u % 8 : ~0u;
         float z[4], max = part.max;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -249,7 +260,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
             const float e = expf(z[j] - part.max);
             part.sum += e;
             part.weighted += e * (z[j] - part.max);
-            if (!a.samples) continue;
+            if (!a.samples || !(allowed >> j * 8 & 1)) continue;
             if (!draw) best(part, z[j], token);
             else if (z[j] > floor || (z[j] == floor && token <= lastTied)) best(part, __fadd_rn(z[j], gumbel(words[j])), token);
         }
@@ -263,6 +274,40 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
             best(part, warps[warp].key, warps[warp].token);
         }
         a.parts[static_cast<int64_t>(r) * a.splits + split] = part;
+    }
+}
+
+// The likeliest tokens of the rows that ask for them, one after another. Each thread holds the best of its own tokens that has not been taken; the one whose token is
+// taken looks for its next.
+extern "C" __global__ void __launch_bounds__(1024) lriad_head_top(const __grid_constant__ HeadArgs a) {
+    letNextStart();
+    waitForEarlier();
+    __shared__ uint64_t warps[32];
+    const int r = blockIdx.x, vocabulary = a.vocabulary, wanted = topWanted(a, r);
+    const float* logits = a.logits + static_cast<int64_t>(r) * vocabulary;
+    const float inverse = inverseTemperature(a, r);
+
+    // Larger logits have larger keys, lower tokens among equals (adding 0 makes the zeros equal); 0 is less than any.
+    const auto next = [&](uint64_t below) {
+        uint64_t mine = 0;
+#pragma unroll 4
+        for (int i = threadIdx.x; i < vocabulary; i += 1024) {
+            const uint64_t key = static_cast<uint64_t>(sortable(__fadd_rn(__fmul_rn(logits[i], inverse), 0.0f))) << 32 | ~static_cast<uint32_t>(i);
+            if (key < below && key > mine) mine = key;
+        }
+        return mine;
+    };
+    uint64_t mine = wanted > 0 ? next(~0ull) : 0;
+    for (int n = 0; n < wanted; n++) {
+        uint64_t best = mine;
+        for (int offset = 16; offset > 0; offset >>= 1) best = max(best, __shfl_xor_sync(~0u, best, offset));
+        if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;
+        __syncthreads();
+        best = warps[threadIdx.x % 32];
+        for (int offset = 16; offset > 0; offset >>= 1) best = max(best, __shfl_xor_sync(~0u, best, offset));
+        if (threadIdx.x == 0) a.topToken[static_cast<int64_t>(r) * a.topCount + n] = static_cast<int>(~static_cast<uint32_t>(best));
+        if (best == mine) mine = next(mine);
+        __syncthreads();
     }
 }
 
@@ -283,6 +328,10 @@ extern "C" __global__ void __launch_bounds__(32) lriad_head_finish(const __grid_
     const float logSumExp = part.max + logf(part.sum), inverse = inverseTemperature(a, r);
     for (int i = threadIdx.x; i < a.optionCount; i += 32)
         a.optionLogProb[static_cast<int64_t>(r) * a.optionCount + i] = __fmul_rn(logits[a.options[i]], inverse) - logSumExp;
+    for (int i = threadIdx.x; i < topWanted(a, r); i += 32) {
+        const int64_t at = static_cast<int64_t>(r) * a.topCount + i;
+        a.topLogProb[at] = __fmul_rn(logits[a.topToken[at]], inverse) - logSumExp;
+    }
     if (threadIdx.x != 0) return;
     const int token = a.samples ? part.token : a.targets[r].target;
     if (a.token) a.token[r] = token;

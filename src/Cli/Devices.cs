@@ -1,5 +1,4 @@
 using LrIad.Engine.Compute;
-using LrIad.Engine.Compute.Cpu;
 using LrIad.Engine.Compute.Cuda;
 
 namespace LrIad.Cli;
@@ -13,12 +12,7 @@ internal static class Devices
     public static string? CudaUnavailable => CudaBackend.Unavailable();
 
     /// <summary>Opens a device by name.</summary>
-    public static Backend Open(string device) => device switch
-    {
-        "cpu" => new CpuBackend(),
-        "auto" when CudaUnavailable is not null => new CpuBackend(),
-        _ => new CudaBackend(),
-    };
+    public static Backend Open(string device) => Backends.Open(device);
 
     /// <summary>Checks a name.</summary>
     public static string Parse(Values values) => values.OneOf("auto", "cpu", "cuda");

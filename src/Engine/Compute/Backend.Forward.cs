@@ -139,6 +139,7 @@ public abstract partial class Backend
             Check.Shape(rows.Length, options.Length, result.Options, nameof(result));
         }
 
+        Check.Top(rows.Length, result);
         LogProbCore(x, head, rows, options, result);
     }
 
@@ -150,14 +151,16 @@ public abstract partial class Backend
     /// <param name="head">Final norm and vocabulary product.</param>
     /// <param name="rows">[R] rows and how to draw from each.</param>
     /// <param name="result">Where the results go.</param>
-    public void Sample(Tensor x, HeadWeights head, View<SampleRow> rows, HeadResult result)
+    /// <param name="masks">[masks · ⌈vocabulary / 32⌉] bits of the tokens that rows with a mask can draw, at least one of them; empty where no row has one.</param>
+    public void Sample(Tensor x, HeadWeights head, View<SampleRow> rows, HeadResult result, View<uint> masks = default)
     {
         ArgumentNullException.ThrowIfNull(head);
         Check.Columns(head.Weight.Columns, x, nameof(x));
         Check.Length(rows.Length, result.Token, nameof(result));
         Check.Length(rows.Length, result.LogProb, nameof(result));
         Check.Length(rows.Length, result.Entropy, nameof(result));
-        SampleCore(x, head, rows, result);
+        Check.Top(rows.Length, result);
+        SampleCore(x, head, rows, masks, result);
     }
 
     /// <summary>Core of <see cref="Embed"/>.</summary>
@@ -185,5 +188,5 @@ public abstract partial class Backend
     protected abstract void LogProbCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<int> options, HeadResult result);
 
     /// <summary>Core of <see cref="Sample"/>.</summary>
-    protected abstract void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, HeadResult result);
+    protected abstract void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, View<uint> masks, HeadResult result);
 }

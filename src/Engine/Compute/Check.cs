@@ -58,6 +58,15 @@ internal static class Check
         }
     }
 
+    public static void Top(int rows, HeadResult result, [CallerMemberName] string operation = "")
+    {
+        Length(result.TopToken.Length, result.TopLogProb, nameof(result), operation);
+        if (result.TopToken.Length % Math.Max(1, rows) != 0 || result.TopToken.Length > rows * HeadResult.MostTop)
+        {
+            throw new ArgumentException($"{operation}: {result.TopToken.Length} places for the likeliest tokens of {rows} rows; each has the same number, at most {HeadResult.MostTop}.");
+        }
+    }
+
     public static void Heads(KvLayer kv, Tensor q, [CallerMemberName] string operation = "")
     {
         if (kv.HeadDim <= 0 || kv.Heads <= 0 || q.Columns % (kv.HeadDim * kv.Heads) != 0)

@@ -131,8 +131,9 @@ public readonly record struct KvLayer(Tensor Data, int Heads, int HeadDim)
 /// <param name="Row">Row of x.</param>
 /// <param name="Target">Token id.</param>
 /// <param name="Temperature">The run's temperature: logits are divided by it before the soft-max. Must be positive.</param>
+/// <param name="Top">How many of the likeliest tokens are wanted too.</param>
 [StructLayout(LayoutKind.Sequential)]
-public record struct LogProbRow(int Row, int Target, float Temperature);
+public record struct LogProbRow(int Row, int Target, float Temperature, int Top = 0);
 
 /// <summary>A row to draw a token from. Temperature 0 takes the most likely token (the lowest id among equals) and reports its log-prob at temperature 1.</summary>
 /// <param name="Row">Row of x.</param>
@@ -143,8 +144,10 @@ public record struct LogProbRow(int Row, int Target, float Temperature);
 /// <param name="SeedHigh">High half of the run's seed.</param>
 /// <param name="Sample">Which completion: with the seed and the position it determines the draw.</param>
 /// <param name="Position">Which token of the completion.</param>
+/// <param name="Mask">Which of the masks says what can be drawn, before top-k and top-p look at it; −1: everything. The log-prob stays that of the whole distribution.</param>
+/// <param name="Top">How many of the likeliest tokens are wanted too, allowed or not.</param>
 [StructLayout(LayoutKind.Sequential)]
-public record struct SampleRow(int Row, float Temperature, int TopK, float TopP, uint SeedLow, uint SeedHigh, uint Sample, uint Position);
+public record struct SampleRow(int Row, float Temperature, int TopK, float TopP, uint SeedLow, uint SeedHigh, uint Sample, uint Position, int Mask = -1, int Top = 0);
 
 /// <summary>What <see cref="Backend.LogProb"/> and <see cref="Backend.Sample"/> report for each listed row, R of them.</summary>
 /// <param name="Token">[R] drawn tokens; empty for LogProb.</param>
@@ -152,4 +155,11 @@ public record struct SampleRow(int Row, float Temperature, int TopK, float TopP,
 /// <param name="Entropy">[R] entropy of that distribution in nats.</param>
 /// <param name="LogSumExp">[R] log Σ exp(logit / temperature); what <see cref="Backend.LogProbBackward"/> starts from. Empty for Sample.</param>
 /// <param name="Options">[R, options] log-probability of each option token; empty where none are asked for.</param>
-public readonly record struct HeadResult(View<int> Token, View<float> LogProb, View<float> Entropy, View<float> LogSumExp, Tensor Options);
+/// <param name="TopToken">[R · N] the likeliest tokens of each row, as many as it asks for, most likely first, the lowest id among equals; empty where no row asks.</param>
+/// <param name="TopLogProb">[R · N] their log-probabilities.</param>
+public readonly record struct HeadResult(
+    View<int> Token, View<float> LogProb, View<float> Entropy, View<float> LogSumExp, Tensor Options, View<int> TopToken = default, View<float> TopLogProb = default)
+{
+    /// <summary>Likeliest tokens that a row can ask for at most.</summary>
+    public const int MostTop = 20;
+}

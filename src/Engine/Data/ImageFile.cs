@@ -29,6 +29,14 @@ public static class ImageFile
             throw new InputException($"{file} cannot be read: {e.Message}", e);
         }
 
+        return Read(file, bytes, maxPixels);
+    }
+
+    /// <summary>Reads a file that is in memory.</summary>
+    /// <exception cref="InputException">It is empty, not an image, truncated, or too large.</exception>
+    public static RgbImage Read(string file, byte[] bytes, long maxPixels = DefaultMaxPixels)
+    {
+        ArgumentNullException.ThrowIfNull(bytes);
         if (bytes.Length == 0)
         {
             throw new InputException($"{file} is empty.");

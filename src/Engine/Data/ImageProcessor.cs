@@ -12,9 +12,14 @@ public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
 
     /// <summary>Reads, resizes and cuts one file.</summary>
     /// <exception cref="InputException">The file is not a readable image.</exception>
-    public ImagePatches Process(string file)
+    public ImagePatches Process(string file) => Process(file, ImageFile.Read(file));
+
+    /// <summary>Resizes and cuts a file that is in memory, unless it says that it has more than <paramref name="maxDecoded"/> pixels.</summary>
+    /// <exception cref="InputException">It is not a readable image, or too large.</exception>
+    public ImagePatches Process(string file, byte[] bytes, long maxDecoded) => Process(file, ImageFile.Read(file, bytes, maxDecoded));
+
+    private ImagePatches Process(string file, RgbImage image)
     {
-        var image = ImageFile.Read(file);
         if (Math.Max(image.Width, image.Height) > LargestAspectRatio * Math.Min(image.Width, image.Height))
         {
             throw new InputException($"{file} is {image.Width} × {image.Height} pixels; one side may be at most {LargestAspectRatio} times the other.");

@@ -68,17 +68,18 @@ public sealed class PromptEncoder : IDisposable
                 $"The prompt for '{objectName}' has {ids.Length} tokens, {images.Sum(image => image.Tokens)} of them for its images; the limit is {_maxPromptLength}. Lower --max-pixels or raise --max-prompt-length.");
         }
 
+        return Assemble(ids, images);
+    }
+
+    /// <summary>A prompt from its token ids, image tokens in place as many as the images take, and its images.</summary>
+    public EncodedPrompt Assemble(int[] ids, IReadOnlyList<ImageFeatures> images)
+    {
+        ArgumentNullException.ThrowIfNull(ids);
+        ArgumentNullException.ThrowIfNull(images);
         var (positions, next) = PromptPositions.Compute(ids, [.. images.Select(image => image.Grid)], _model.Geometry);
         var feature = 0;
-        for (var i = 0; i < ids.Length; i++)
-        {
-            if (ids[i] == _model.Geometry.ImageTokenId)
-            {
-                ids[i] = -(feature++) - 1;
-            }
-        }
-
-        return new EncodedPrompt(ids, positions, next, images.Count == 1 ? images[0].Values : [.. images.SelectMany(image => image.Values)]);
+        int[] placed = [.. ids.Select(id => id == _model.Geometry.ImageTokenId ? -(feature++) - 1 : id)];
+        return new EncodedPrompt(placed, positions, next, images.Count == 1 ? images[0].Values : [.. images.SelectMany(image => image.Values)]);
     }
 
     /// <inheritdoc/>

@@ -3,16 +3,20 @@ using LrIad.Engine.Model;
 namespace LrIad.Engine.Rollout;
 
 /// <summary>A completion while it is being drawn. All its memory is taken before the first token.</summary>
-internal sealed class Sequence(int group, uint sample, KvSegment segment, int maxLength) : IDisposable
+internal sealed class Sequence(OpenGroup group, int index, KvSegment segment) : IDisposable
 {
-    private readonly int[] _tokens = new int[maxLength];
-    private readonly float[] _logProbs = new float[maxLength];
-    private readonly float[] _entropies = new float[maxLength];
+    private readonly int[] _tokens = new int[group.MaxLength];
+    private readonly float[] _logProbs = new float[group.MaxLength];
+    private readonly float[] _entropies = new float[group.MaxLength];
 
-    /// <summary>Which group it belongs to, among those being drawn.</summary>
-    public int Group { get; } = group;
+    /// <summary>What it belongs to.</summary>
+    public OpenGroup Group { get; } = group;
 
-    public uint Sample { get; } = sample;
+    /// <summary>Which of the group's completions it is.</summary>
+    public int Index { get; } = index;
+
+    /// <summary>Which completion of the run it is: with the seed it determines every draw.</summary>
+    public uint Sample => Group.Request.FirstSample + (uint)Index;
 
     public KvSegment Segment { get; } = segment;
 
@@ -20,9 +24,21 @@ internal sealed class Sequence(int group, uint sample, KvSegment segment, int ma
 
     public int LastToken => _tokens[Length - 1];
 
+    public float LastLogProb => _logProbs[Length - 1];
+
+    /// <summary>State of the group's constraint.</summary>
+    public int State { get; set; } = group.How.Constraint?.Start ?? 0;
+
+    /// <summary>Row of the last step's results.</summary>
+    public int Row { get; set; }
+
+    /// <summary>Whether its last token is an end token.</summary>
     public bool Ended { get; private set; }
 
-    public bool Finished => Ended || Length == _tokens.Length;
+    /// <summary>Whether it was ended without one.</summary>
+    public bool Stopped { get; private set; }
+
+    public bool Finished => Ended || Stopped || Length == _tokens.Length;
 
     public void Append(int token, float logProb, float entropy, bool isEnd)
     {
@@ -32,6 +48,9 @@ internal sealed class Sequence(int group, uint sample, KvSegment segment, int ma
         Length++;
         Ended = isEnd;
     }
+
+    /// <summary>Ends it where it is.</summary>
+    public void Stop() => Stopped = true;
 
     public Completion ToCompletion() => new(Sample, _tokens[..Length], _logProbs[..Length], _entropies[..Length], Ended);
 

@@ -24,6 +24,7 @@ public sealed class Tokenizer
     private readonly int[] _byteTokens = new int[256];
     private readonly Dictionary<char, byte> _charToByte = [];
     private readonly System.Collections.Concurrent.ConcurrentDictionary<string, int[]> _words = [];
+    private readonly Lazy<VocabularyTrie> _trie;
 
     private Tokenizer(string file, TokenizerFile content)
     {
@@ -54,10 +55,15 @@ public sealed class Tokenizer
             var place = $"which model.merges[{rank}] needs";
             _merges.TryAdd((Id(left, file, place), Id(right, file, place)), (rank, Id(left + right, file, place)));
         }
+
+        _trie = new Lazy<VocabularyTrie>(() => new VocabularyTrie([.. _tokens.Select(OrdinaryBytes)]));
     }
 
     /// <summary>Largest token id + 1.</summary>
     public int VocabularySize => _tokens.Length;
+
+    /// <summary>The bytes of all ordinary tokens, made when they are first asked for.</summary>
+    internal VocabularyTrie Trie => _trie.Value;
 
     /// <summary>Reads a tokenizer.json.</summary>
     /// <exception cref="InputException">It is missing, garbled, or another kind of tokenizer than Qwen2's.</exception>
@@ -105,6 +111,17 @@ public sealed class Tokenizer
         }
     }
 
+    /// <summary>A token's bytes, an added one's as text; none for an id that stands for nothing.</summary>
+    public byte[] Bytes(int id) => (uint)id >= (uint)_tokens.Length || _tokens[id] is not { } token ? []
+        : IsAdded(id) ? Encoding.UTF8.GetBytes(token)
+        : [.. token.Select(c => _charToByte[c])];
+
+    /// <summary>Whether a token is text of its own, never a part of a character.</summary>
+    public bool IsAdded(int id) => (uint)id < (uint)_tokens.Length && _tokens[id] is { } token && (_added.ContainsKey(token) || !token.All(_charToByte.ContainsKey));
+
+    /// <summary>Whether a token is special: no part of what is said.</summary>
+    public bool IsSpecial(int id) => _special.Contains(id);
+
     /// <summary>The id of an added token, as special ones are, or null.</summary>
     public int? TokenId(string special) => _added.TryGetValue(special, out var id) ? id : null;
 
@@ -125,6 +142,9 @@ public sealed class Tokenizer
 
         return chars;
     }
+
+    // None for an added token and for an id that stands for nothing.
+    private byte[] OrdinaryBytes(string? token) => token is null || _added.ContainsKey(token) || !token.All(_charToByte.ContainsKey) ? [] : [.. token.Select(c => _charToByte[c])];
 
     private int Id(string token, string file, string need) => _vocabulary.TryGetValue(token, out var id) ? id : throw new InputException($"{file}: model.vocab lacks \"{token}\", {need}.");
 

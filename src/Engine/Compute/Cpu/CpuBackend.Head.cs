@@ -26,9 +26,10 @@ public sealed unsafe partial class CpuBackend
     }
 
     /// <inheritdoc/>
-    protected override void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, HeadResult result)
+    protected override void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, View<uint> masks, HeadResult result)
     {
-        var job = new HeadJob { Samples = (SampleRow*)rows.Address, Tokens = (int*)result.Token.Address };
+        var words = (head.Weight.Rows + 31) / 32;
+        var job = new HeadJob { Samples = (SampleRow*)rows.Address, Tokens = (int*)result.Token.Address, Masks = (uint*)masks.Address, MaskCount = masks.Length / words };
         RunHead(x, head, rows.Length, sizeof(SampleRow), (byte*)rows.Address, result, &SampleTask, ref job);
     }
 
@@ -86,6 +87,11 @@ public sealed unsafe partial class CpuBackend
         public int* OptionIds;
         public int OptionCount;
         public float* Options;
+        public uint* Masks;
+        public int MaskCount;
+        public int TopCount;
+        public int* TopTokens;
+        public float* TopLogProbs;
         public float* Noise;
     }
 
@@ -117,6 +123,9 @@ public sealed unsafe partial class CpuBackend
         job.LogProb = (float*)result.LogProb.Address;
         job.Entropy = (float*)result.Entropy.Address;
         job.LogSumExp = (float*)result.LogSumExp.Address;
+        job.TopCount = result.TopToken.Length / Math.Max(1, rows);
+        job.TopTokens = (int*)result.TopToken.Address;
+        job.TopLogProbs = (float*)result.TopLogProb.Address;
         for (var first = 0; first < rows; first += HeadRows)
         {
             var count = Math.Min(HeadRows, rows - first);
@@ -134,6 +143,8 @@ public sealed unsafe partial class CpuBackend
             job.Entropy += count;
             job.LogSumExp = job.LogSumExp is null ? null : job.LogSumExp + count;
             job.Options = job.Options is null ? null : job.Options + ((long)count * job.OptionCount);
+            job.TopTokens += (long)count * job.TopCount;
+            job.TopLogProbs += (long)count * job.TopCount;
         }
     }
 
@@ -151,20 +162,8 @@ public sealed unsafe partial class CpuBackend
         {
             job.Options[(r * job.OptionCount) + i] = logits[job.OptionIds[i]] - logSumExp;
         }
-    }
 
-    private static void SampleTask(void* state, int r, int worker)
-    {
-        ref var job = ref *(HeadJob*)state;
-        var logits = job.Logits + ((long)r * job.Vocabulary);
-        var row = job.Samples[r];
-        var greedy = row.Temperature == 0;
-        var (logSumExp, entropy) = SoftMax(logits, job.Vocabulary, greedy ? 1f : row.Temperature);
-        var noise = job.Noise + ((long)worker * (job.Vocabulary + Philox.WordsAtATime));
-        var token = greedy ? ArgMax(logits, job.Vocabulary) : Draw(logits, job.Vocabulary, logSumExp, row, noise);
-        job.Tokens[r] = token;
-        job.LogProb[r] = logits[token] - logSumExp;
-        job.Entropy[r] = entropy;
+        Top(job, r, job.Targets[r].Top, logits, logSumExp);
     }
 
     private static void CheckToken(int token, int vocabulary)
@@ -242,143 +241,5 @@ public sealed unsafe partial class CpuBackend
         }
 
         return (max + log, log - (weight / sum));
-    }
-
-    private static int ArgMax(float* values, int count)
-    {
-        var best = 0;
-        for (var i = 1; i < count; i++)
-        {
-            if (values[i] > values[best])
-            {
-                best = i;
-            }
-        }
-
-        return best;
-    }
-
-    private static int Draw(float* logits, int vocabulary, float logSumExp, SampleRow row, float* noisy)
-    {
-        var floor = Truncate(logits, vocabulary, logSumExp, row.TopK, row.TopP, noisy, out var tied);
-        var key = row.SeedLow | ((ulong)row.SeedHigh << 32);
-        Span<uint> words = stackalloc uint[Philox.WordsAtATime];
-        for (var i = 0; i < vocabulary; i += Philox.WordsAtATime)
-        {
-            Philox.Words32(key, (uint)(i / 4), row.Position, row.Sample, 0, words);
-            for (var j = 0; j < Philox.WordsAtATime && i + j < vocabulary; j += 8)
-            {
-                // The buffer reaches past the vocabulary; what is beyond is not looked at.
-                var z = LoadUpTo8(logits + i + j, vocabulary - i - j);
-                (z + Philox.Gumbel(Vector256.Create<uint>(words.Slice(j, 8)))).Store(noisy + i + j);
-            }
-        }
-
-        var (best, key2) = (-1, float.NegativeInfinity);
-        for (var i = 0; i < vocabulary; i++)
-        {
-            var kept = logits[i] > floor || (logits[i] == floor && tied-- > 0);
-            if (kept && (noisy[i] > key2 || best < 0))
-            {
-                (best, key2) = (i, noisy[i]);
-            }
-        }
-
-        return best;
-    }
-
-    /// <summary>
-    /// The smallest logit that top-k, then top-p leave; of the tokens that have exactly this logit, the first <paramref name="tied"/> stay.
-    /// </summary>
-    private static float Truncate(float* logits, int vocabulary, float logSumExp, int topK, float topP, float* buffer, out int tied)
-    {
-        tied = int.MaxValue;
-        if ((topK <= 0 || topK >= vocabulary) && topP >= 1f)
-        {
-            return float.NegativeInfinity;
-        }
-
-        var sorted = MostLikely(logits, vocabulary, logSumExp, topK, topP, buffer);
-        var kept = topK > 0 ? Math.Min(topK, sorted.Length) : sorted.Length;
-        if (topP < 1f)
-        {
-            // Probabilities of what top-k left add up to 1 again before top-p looks at them.
-            var enough = topP * (topK > 0 ? Mass(sorted[..kept], logSumExp) : 1.0);
-            double sum = 0;
-            for (var i = 0; i < kept; i++)
-            {
-                sum += Math.Exp((double)sorted[i] - logSumExp);
-                if (sum >= enough)
-                {
-                    kept = i + 1;
-                    break;
-                }
-            }
-        }
-
-        var floor = sorted[kept - 1];
-        tied = 0;
-        for (var i = kept - 1; i >= 0 && sorted[i] == floor; i--)
-        {
-            tied++;
-        }
-
-        return floor;
-    }
-
-    /// <summary>
-    /// Logits of the most likely tokens in falling order: at least those that top-k, or else top-p, can leave. Few tokens hold nearly all probability as a
-    /// rule, so the bar starts high and is lowered until they are among them; sorting the whole vocabulary would cost more than the product that made it.
-    /// </summary>
-    private static Span<float> MostLikely(float* logits, int vocabulary, float logSumExp, int topK, float topP, float* buffer)
-    {
-        var found = default(Span<float>);
-        for (var bar = 4f; found.Length < vocabulary; bar += 2)
-        {
-            found = new Span<float>(buffer, bar > 32 ? All(logits, vocabulary, buffer) : Above(logits, vocabulary, logSumExp - bar, buffer));
-            if (topK > 0 ? found.Length >= topK : Mass(found, logSumExp) >= topP)
-            {
-                break;
-            }
-        }
-
-        found.Sort();
-        found.Reverse();
-        return found;
-    }
-
-    private static int All(float* logits, int vocabulary, float* buffer)
-    {
-        new ReadOnlySpan<float>(logits, vocabulary).CopyTo(new Span<float>(buffer, vocabulary));
-        return vocabulary;
-    }
-
-    private static int Above(float* logits, int vocabulary, float bar, float* buffer)
-    {
-        var count = 0;
-        for (var i = 0; i < vocabulary; i += Eight(vocabulary, i))
-        {
-            var some = Vector256.GreaterThanOrEqualAny(LoadUpTo8(logits + i, vocabulary - i), Vector256.Create(bar));
-            for (var j = i; some && j < Math.Min(i + 8, vocabulary); j++)
-            {
-                if (logits[j] >= bar)
-                {
-                    buffer[count++] = logits[j];
-                }
-            }
-        }
-
-        return count;
-    }
-
-    private static double Mass(ReadOnlySpan<float> logits, float logSumExp)
-    {
-        double mass = 0;
-        foreach (var logit in logits)
-        {
-            mass += Math.Exp((double)logit - logSumExp);
-        }
-
-        return mass;
     }
 }

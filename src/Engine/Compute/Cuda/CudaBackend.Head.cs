@@ -17,22 +17,23 @@ public sealed unsafe partial class CudaBackend
         for (var first = 0; first < rows.Length; first += ScoredRows)
         {
             var chunk = rows.Slice(first, Math.Min(ScoredRows, rows.Length - first));
-            RunHead(x, head, chunk.Address, sizeof(LogProbRow), chunk.Length, Results(result, first) with { Targets = chunk.Address, Options = options.Address, OptionCount = options.Length });
+            RunHead(x, head, chunk.Address, sizeof(LogProbRow), chunk.Length, Results(result, first, rows.Length) with { Targets = chunk.Address, Options = options.Address, OptionCount = options.Length });
         }
     }
 
     /// <inheritdoc/>
-    protected override void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, HeadResult result)
+    protected override void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, View<uint> masks, HeadResult result)
     {
         for (var first = 0; first < rows.Length; first += DrawnRows)
         {
             var chunk = rows.Slice(first, Math.Min(DrawnRows, rows.Length - first));
-            RunHead(x, head, chunk.Address, sizeof(SampleRow), chunk.Length, Results(result, first) with { Samples = chunk.Address });
+            RunHead(x, head, chunk.Address, sizeof(SampleRow), chunk.Length, Results(result, first, rows.Length) with { Samples = chunk.Address, Masks = masks.Address });
         }
     }
 
-    private static HeadArgs Results(HeadResult result, int first)
+    private static HeadArgs Results(HeadResult result, int first, int rows)
     {
+        var top = result.TopToken.Length / Math.Max(1, rows);
         nint From(nint address, int columns = 1) => address == 0 ? 0 : address + ((nint)first * columns * sizeof(float));
         return new HeadArgs
         {
@@ -41,6 +42,9 @@ public sealed unsafe partial class CudaBackend
             Entropy = From(result.Entropy.Address),
             LogSumExp = From(result.LogSumExp.Address),
             OptionLogProb = From(Address(result.Options), result.Options.Columns),
+            TopToken = From(result.TopToken.Address, top),
+            TopLogProb = From(result.TopLogProb.Address, top),
+            TopCount = top,
         };
     }
 
@@ -80,6 +84,11 @@ public sealed unsafe partial class CudaBackend
         }
 
         _kernels.HeadParts.Launch(Stream, args, count, HeadSplits, 256);
+        if (args.TopCount > 0)
+        {
+            _kernels.HeadTop.Launch(Stream, args, count, 1, 1024);
+        }
+
         _kernels.HeadFinish.Launch(Stream, args, count, 1, 32);
     }
 }

@@ -64,7 +64,7 @@ internal record struct HeadPart(float Max, float Sum, float Weighted, float Key,
 
 internal record struct HeadArgs(
     nint Logits, nint Targets, nint Samples, nint Options, nint Parts, nint Floor, nint LastTied, nint Token, nint LogProb, nint Entropy, nint LogSumExp, nint OptionLogProb,
-    int Vocabulary, int Splits, int OptionCount, int Reserved = 0);
+    nint Masks, nint TopToken, nint TopLogProb, int Vocabulary, int Splits, int OptionCount, int TopCount);
 internal record struct ReadArgs(nint From, nint Sink, long Count);
 
 internal unsafe struct WideArgs

@@ -127,6 +127,7 @@ internal sealed class Kernels : IDisposable
         Gelu = Kernel("lriad_gelu");
         HeadTruncate = Kernel("lriad_head_truncate");
         HeadParts = Kernel("lriad_head_parts");
+        HeadTop = Kernel("lriad_head_top");
         HeadFinish = Kernel("lriad_head_finish");
         NormBackward = Kernel("lriad_norm_backward");
         GatedSiluBackward = Kernel("lriad_gated_silu_backward");
@@ -185,6 +186,8 @@ internal sealed class Kernels : IDisposable
     public CudaKernel HeadTruncate { get; }
 
     public CudaKernel HeadParts { get; }
+
+    public CudaKernel HeadTop { get; }
 
     public CudaKernel HeadFinish { get; }
 
