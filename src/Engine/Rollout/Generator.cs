@@ -178,7 +178,7 @@ public sealed class Generator : IDisposable
             }
         }
 
-        var x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter);
+        var x = _decoder.Forward(_batch, _cache, _features.Features, adapter);
         Draw(x, firstSequence);
     }
 
