@@ -105,14 +105,14 @@ struct RowRun { int row, rows, keys, limit, step; };
 struct KeyMerge { int block, firstSlot, slots; };
 
 struct AttendBackwardArgs {
-    const bf16 *q, *kv, *o, *dO;
+    const bf16 *q, *kv, *dO;
     const float* logSumExp;
     const int* blocks;
     const AttendTile* tiles;
     const AttendRun* runs;
     const KeyTile* keyTiles;
     const RowRun* rowRuns;
-    float2* stats;                          // [heads, rows, perHead] of log2 Σ 2^score and dO · o
+    float2* stats;                          // [heads, rows, perHead] of log2 Σ 2^score and Σ p dp
     bf16* dq;
     float *dKv, *partials;
     int rows, heads, perHead;
@@ -166,7 +166,7 @@ struct WideArgs {
 struct BackwardWideArgs {
     TensorMap q, dO, kv;
     AttendBackwardArgs args;
-    int units, boxRows, reserved[30];
+    int units, boxRows, reserved[32];
 };
 
 // A large product (product.cuh), y = activation(x · Wᵀ + bias). `x` is the map of [rows, inputs], boxes of 128 rows, or of 64 where the blocks of a cluster have the same rows

@@ -1,10 +1,12 @@
 // The backward of attention with heads of 128 columns, in two passes over the scores and without atomics, so that equal inputs give equal bits. First the rows: a tile of
 // packed query rows goes through its keys as it does forward, for dq. Then the keys: a page of them goes through the rows that see it, for dk and dv; pages that many rows
-// see are several tiles, whose sums are added up in order. With scores s and p = e^(s - logSumExp): dp = dO · v, ds = p (dp - dO · o), dv = Σ p dO, dq = Σ ds k, dk = Σ ds q.
+// see are several tiles, whose sums are added up in order. With scores s and p = e^(s - logSumExp): dp = dO · v, ds = p (dp - Σ p dp), dv = Σ p dO, dq = Σ ds k, dk = Σ ds q.
+// Σ p dp is dO · o in theory; summed up from the same p and dp as are used afterwards, in a pass of its own, it cancels exactly where a row sees almost one key alone, which
+// an o that has been rounded does not.
 #pragma once
 #include "attend.cuh"
 
-constexpr int kKeyStep = 32, kStatsThreads = 256;
+constexpr int kKeyStep = 32;
 
 namespace {
 
@@ -17,6 +19,17 @@ constexpr int kBackwardKeysBytes = 2 * BackwardTile::kTile + 2 * (2 * kRowTile +
 
 __device__ __forceinline__ void loadRows(uint32_t (&a)[4], uint32_t tile, int k, int lane) {
     loadMatrix4(a, tile + lane % 16 * BackwardTile::kStride + (k * 2 + lane / 16) * 16);
+}
+
+// What is known of packed rows r and r + 8, Σ p dp gathered from the four threads that hold their keys; `left` rows from r on are there.
+__device__ __forceinline__ void storeStats(float2* at, float2 stats0, float2 stats1, int left, int lane) {
+#pragma unroll
+    for (int offset = 1; offset < 4; offset *= 2) {
+        stats0.y += __shfl_xor_sync(~0u, stats0.y, offset);
+        stats1.y += __shfl_xor_sync(~0u, stats1.y, offset);
+    }
+    if (lane % 4 == 0 && left > 0) at[0] = stats0;
+    if (lane % 4 == 0 && left > 8) at[8] = stats1;
 }
 
 // s[16 × 8N] += a · bᵀ, sixteen columns, of sixteen rows of one tile and 8N of the other.
@@ -61,8 +74,8 @@ __device__ __forceinline__ void copyAsync8(uint32_t to, const void* from, bool t
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(there ? 8 : 0));
 }
 
-// A tile of packed query rows and all keys they see, for dq.
-__device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
+// A tile of packed query rows and all keys they see, for dq or, before that, for what both passes need to know of a row: log-sum-exp to the base of two, and Σ p dp.
+template <bool Stats> __device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
     constexpr int kChunks = BackwardTile::kChunks, kStride = BackwardTile::kStride, kTile = BackwardTile::kTile;
     extern __shared__ __align__(1024) char shared[];
     letNextStart();
@@ -102,8 +115,15 @@ __device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
 
     // Each thread holds parts of two packed rows: r and r + 8 of its warp's sixteen.
     const int r0 = warp * 16 + lane / 4, row0 = r0 / a.perHead, row1 = (r0 + 8) / a.perHead;
-    const float2* stats = a.stats + (static_cast<int64_t>(head) * a.rows + tile.row) * a.perHead + r0;
-    const float2 stats0 = r0 < packed ? stats[0] : float2{}, stats1 = r0 + 8 < packed ? stats[8] : float2{};
+    float2* stats = a.stats + (static_cast<int64_t>(head) * a.rows + tile.row) * a.perHead + r0;
+    float2 stats0 = {}, stats1 = {};
+    if (Stats) {
+        if (r0 < packed) stats0.x = a.logSumExp[query(r0)] * kLog2E;
+        if (r0 + 8 < packed) stats1.x = a.logSumExp[query(r0 + 8)] * kLog2E;
+    } else {
+        if (r0 < packed) stats0 = stats[0];
+        if (r0 + 8 < packed) stats1 = stats[8];
+    }
     uint32_t q[kBackwardSteps][4], dO[kBackwardSteps][4];
     copyWait<1>();
     __syncthreads();
@@ -132,21 +152,27 @@ __device__ __forceinline__ void backwardRows(const AttendBackwardArgs& a) {
         for (int n = 0; n < 8; n++)
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                const float2 row = j < 2 ? stats0 : stats1;
+                float2& row = j < 2 ? stats0 : stats1;
                 const bool seen = n * 8 + lane % 4 * 2 + j % 2 < (j < 2 ? see0 : see1);
-                s[n][j] = seen ? power2(s[n][j] * scale - row.x) * (dp[n][j] - row.y) : 0;
+                const float p = seen ? power2(s[n][j] * scale - row.x) : 0;
+                if (Stats) row.y += p * dp[n][j];
+                else s[n][j] = p * (dp[n][j] - row.y);
             }
-        addWeighted(dq, s, keys + stage * kTile, lane);
+        if (!Stats) addWeighted(dq, s, keys + stage * kTile, lane);
         __syncthreads();
     }
 
+    if constexpr (Stats) {
+        storeStats(stats, stats0, stats1, packed - r0, lane);
+    } else {
 #pragma unroll
-    for (int side = 0; side < 2; side++) {
-        const int p = r0 + side * 8;
-        if (p >= packed) continue;
-        bf16* to = a.dq + query(p) * 128 + lane % 4 * 2;
+        for (int side = 0; side < 2; side++) {
+            const int p = r0 + side * 8;
+            if (p >= packed) continue;
+            bf16* to = a.dq + query(p) * 128 + lane % 4 * 2;
 #pragma unroll
-        for (int n = 0; n < 16; n++) *reinterpret_cast<uint32_t*>(to + n * 8) = pack(dq[n][side * 2] * a.scale, dq[n][side * 2 + 1] * a.scale);
+            for (int n = 0; n < 16; n++) *reinterpret_cast<uint32_t*>(to + n * 8) = pack(dq[n][side * 2] * a.scale, dq[n][side * 2 + 1] * a.scale);
+        }
     }
 }
 
@@ -257,23 +283,8 @@ __device__ __forceinline__ void backwardKeys(const AttendBackwardArgs& a) {
 
 }  // namespace
 
-// What both passes need to know of a row and head: log-sum-exp to the base of two, and dO · o. Sixteen threads have eight columns each.
-extern "C" __global__ void __launch_bounds__(kStatsThreads) lriad_attend_backward_stats(const __grid_constant__ AttendBackwardArgs a) {
-    letNextStart();
-    waitForEarlier();
-    const int queries = a.heads * a.perHead, at = (blockIdx.x * kStatsThreads + threadIdx.x) / 16, row = at / queries, query = at - row * queries, head = query / a.perHead;
-    if (row >= a.rows) return;
-    const int64_t from = static_cast<int64_t>(at) * 128 + threadIdx.x % 16 * 8;
-    const Eight o = Eight::load(a.o + from), dO = Eight::load(a.dO + from);
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < 8; i++) sum += o.v[i] * dO.v[i];
-#pragma unroll
-    for (int offset = 8; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffu << (threadIdx.x / 16 % 2 * 16), sum, offset);
-    if (threadIdx.x % 16 == 0) a.stats[(static_cast<int64_t>(head) * a.rows + row) * a.perHead + query - head * a.perHead] = make_float2(a.logSumExp[at] * kLog2E, sum);
-}
-
-extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_rows(const __grid_constant__ AttendBackwardArgs a) { backwardRows(a); }
+extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_stats(const __grid_constant__ AttendBackwardArgs a) { backwardRows<true>(a); }
+extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_rows(const __grid_constant__ AttendBackwardArgs a) { backwardRows<false>(a); }
 extern "C" __global__ void __launch_bounds__(kAttendThreads) lriad_attend_backward_keys(const __grid_constant__ AttendBackwardArgs a) { backwardKeys(a); }
 
 // Sums of a page that several tiles made, in order; a thread four columns.

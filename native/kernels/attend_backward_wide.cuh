@@ -67,7 +67,8 @@ __device__ __forceinline__ void fetchBackwardRows(const BackwardWideArgs& w, uin
     }
 }
 
-__device__ __forceinline__ void multiplyBackwardRows(const BackwardWideArgs& w, uint32_t base, WideBarriers barriers) {
+// For dq or, before that, for what is to be known of the rows; see backwardRows.
+template <bool Stats> __device__ __forceinline__ void multiplyBackwardRows(const BackwardWideArgs& w, uint32_t base, WideBarriers barriers) {
     using Shape = BackwardRowsShape;
     const AttendBackwardArgs& a = w.args;
     const int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, queries = a.heads * a.perHead;
@@ -83,8 +84,15 @@ __device__ __forceinline__ void multiplyBackwardRows(const BackwardWideArgs& w, 
         // Where the two packed rows begin that this thread holds parts of.
         const int64_t at0 = static_cast<int64_t>(tile.row + row0) * queries + head * a.perHead + (r0 - row0 * a.perHead);
         const int64_t at1 = static_cast<int64_t>(tile.row + row1) * queries + head * a.perHead + (r0 + 8 - row1 * a.perHead);
-        const float2* stats = a.stats + (static_cast<int64_t>(head) * a.rows + tile.row) * a.perHead + r0;
-        const float2 stats0 = r0 < packed ? stats[0] : float2{}, stats1 = r0 + 8 < packed ? stats[8] : float2{};
+        float2* stats = a.stats + (static_cast<int64_t>(head) * a.rows + tile.row) * a.perHead + r0;
+        float2 stats0 = {}, stats1 = {};
+        if (Stats) {
+            if (r0 < packed) stats0.x = a.logSumExp[at0] * kLog2E;
+            if (r0 + 8 < packed) stats1.x = a.logSumExp[at1] * kLog2E;
+        } else {
+            if (r0 < packed) stats0 = stats[0];
+            if (r0 + 8 < packed) stats1 = stats[8];
+        }
 
         float dq[64] = {}, s[64], dp[64];
         uint32_t ds[8][4];
@@ -123,31 +131,40 @@ __device__ __forceinline__ void multiplyBackwardRows(const BackwardWideArgs& w, 
             for (int i = 0; i < 64; i++) s[i] = power2(s[i] * scale - (i % 4 < 2 ? stats0.x : stats1.x));
             matmulWait<0>();
             release(barriers.values(ring.stage, 1));
+            if constexpr (Stats) {
 #pragma unroll
-            for (int n = 0; n < 16; n++) {
-                ds[n / 2][n % 2 * 2] = pack(s[n * 4] * (dp[n * 4] - stats0.y), s[n * 4 + 1] * (dp[n * 4 + 1] - stats0.y));
-                ds[n / 2][n % 2 * 2 + 1] = pack(s[n * 4 + 2] * (dp[n * 4 + 2] - stats1.y), s[n * 4 + 3] * (dp[n * 4 + 3] - stats1.y));
+                for (int i = 0; i < 64; i++) (i % 4 < 2 ? stats0 : stats1).y += s[i] * dp[i];
+            } else {
+#pragma unroll
+                for (int n = 0; n < 16; n++) {
+                    ds[n / 2][n % 2 * 2] = pack(s[n * 4] * (dp[n * 4] - stats0.y), s[n * 4 + 1] * (dp[n * 4 + 1] - stats0.y));
+                    ds[n / 2][n % 2 * 2 + 1] = pack(s[n * 4 + 2] * (dp[n * 4 + 2] - stats1.y), s[n * 4 + 3] * (dp[n * 4 + 3] - stats1.y));
+                }
+                matmulFence();
+#pragma unroll
+                for (int i = 0; i < kWideKeys / 16; i++) matmulTransposed128(dq, ds[i], operand(k + i * 16 * 128, 1024, Shape::kHalf, kSwizzle128));
+                matmulCommit();
             }
-            matmulFence();
-#pragma unroll
-            for (int i = 0; i < kWideKeys / 16; i++) matmulTransposed128(dq, ds[i], operand(k + i * 16 * 128, 1024, Shape::kHalf, kSwizzle128));
-            matmulCommit();
         }
         release(barriers.queries(1));
         matmulWait<0>();
         if (last >= 0) release(barriers.keys(last, 1));
 
+        if constexpr (Stats) {
+            storeStats(stats, stats0, stats1, packed - r0, lane);
+        } else {
 #pragma unroll
-        for (int side = 0; side < 2; side++) {
-            if (r0 + side * 8 >= packed) continue;
-            bf16* to = a.dq + (side ? at1 : at0) * 128 + lane % 4 * 2;
+            for (int side = 0; side < 2; side++) {
+                if (r0 + side * 8 >= packed) continue;
+                bf16* to = a.dq + (side ? at1 : at0) * 128 + lane % 4 * 2;
 #pragma unroll
-            for (int n = 0; n < 16; n++) *reinterpret_cast<uint32_t*>(to + n * 8) = pack(dq[n * 4 + side * 2] * a.scale, dq[n * 4 + side * 2 + 1] * a.scale);
+                for (int n = 0; n < 16; n++) *reinterpret_cast<uint32_t*>(to + n * 8) = pack(dq[n * 4 + side * 2] * a.scale, dq[n * 4 + side * 2 + 1] * a.scale);
+            }
         }
     }
 }
 
-__device__ __forceinline__ void backwardWideRows(const BackwardWideArgs& w) {
+template <bool Stats> __device__ __forceinline__ void backwardWideRows(const BackwardWideArgs& w) {
     extern __shared__ __align__(1024) char raw[];
     const uint32_t base = (sharedAddress(raw) + 1023) & ~1023u;
     const WideBarriers barriers{base + BackwardRowsShape::kBarriers};
@@ -163,7 +180,7 @@ __device__ __forceinline__ void backwardWideRows(const BackwardWideArgs& w) {
         if (threadIdx.x == 0) fetchBackwardRows(w, base, barriers);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-        multiplyBackwardRows(w, base, barriers);
+        multiplyBackwardRows<Stats>(w, base, barriers);
     }
 }
 
@@ -328,9 +345,15 @@ __device__ __forceinline__ void multiplyBackwardKeys(const BackwardWideArgs& w, 
 
 }  // namespace
 
+extern "C" __global__ void __launch_bounds__(kWideThreads, 1) lriad_attend_backward_wide_stats(const __grid_constant__ BackwardWideArgs w) {
+#if __CUDA_ARCH__ >= 900
+    backwardWideRows<true>(w);
+#endif
+}
+
 extern "C" __global__ void __launch_bounds__(kWideThreads, 1) lriad_attend_backward_wide_rows(const __grid_constant__ BackwardWideArgs w) {
 #if __CUDA_ARCH__ >= 900
-    backwardWideRows(w);
+    backwardWideRows<false>(w);
 #endif
 }
 

@@ -15,7 +15,7 @@ namespace LrIad.Engine.Learn;
 /// <param name="Recompute">Whether the backward pass computes every layer once more, so that little need be kept.</param>
 public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows, bool Recompute)
 {
-    /// <summary>Rows of a training pass, whole groups, where memory is no matter: enough for the products to run at speed.</summary>
+    /// <summary>Rows of a training pass, whole groups, where memory is no matter: more do not make it faster.</summary>
     private const int FastPassRows = 5120;
 
     // What operations on the GPU work through at a time.

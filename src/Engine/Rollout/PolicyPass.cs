@@ -21,6 +21,7 @@ public sealed class PolicyPass : IDisposable
     private readonly View<float> _dLogProb;
     private readonly HeadResult _result;
     private readonly Tensor _dx;
+    private (IReadOnlyList<Group>? Groups, float Temperature) _packed;
     private Tensor _x;
 
     /// <summary>Takes the memory for passes of up to <paramref name="maxRows"/> rows.</summary>
@@ -107,17 +108,14 @@ public sealed class PolicyPass : IDisposable
     public float[] Forward(IReadOnlyList<Group> groups, float temperature, AdapterWeights? adapter, Dropout dropout)
     {
         ArgumentNullException.ThrowIfNull(groups);
-        var segments = new List<KvSegment>();
-        _batch.Clear();
-        _features.Clear();
-        _targets.Clear();
-        for (var g = 0; g < groups.Count; g++)
+        if ((groups, temperature) != _packed)
         {
-            Pack(groups[g], g, temperature, adapter is not null, segments);
+            _packed = default;
+            Pack(groups, temperature);
+            _packed = (groups, temperature);
         }
 
-        _x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter?.Layers, dropout, adapter is null ? null : _tape);
-        segments.ForEach(segment => segment.Dispose());
+        _x = _decoder.Forward(_batch, _cache, _features.Features, adapter?.Layers, dropout, adapter is null ? null : _tape);
 
         var result = Result();
         _backend.Upload<LogProbRow>(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_targets), Targets);
@@ -191,12 +189,27 @@ public sealed class PolicyPass : IDisposable
 
     private HeadResult Result() => new(default, _result.LogProb.Slice(0, _targets.Count), _result.Entropy.Slice(0, _targets.Count), _result.LogSumExp.Slice(0, _targets.Count), default);
 
-    private void Pack(Group group, int number, float temperature, bool adapter, List<KvSegment> segments)
+    // The same groups come several times: under the reference and under the policy. What is packed stays good, the cache being used by one pass at a time.
+    private void Pack(IReadOnlyList<Group> groups, float temperature)
+    {
+        var segments = new List<KvSegment>();
+        _batch.Clear();
+        _features.Clear();
+        _targets.Clear();
+        for (var g = 0; g < groups.Count; g++)
+        {
+            Pack(groups[g], g, temperature, segments);
+        }
+
+        segments.ForEach(segment => segment.Dispose());
+    }
+
+    private void Pack(Group group, int number, float temperature, List<KvSegment> segments)
     {
         var prompt = _cache.NewSegment();
         segments.Add(prompt);
         var firstSample = group.Completions.Count > 0 ? group.Completions[0].Sample : 0;
-        var promptRow = _batch.AddPrompt(group.Prompt, prompt, _features.Add(group.Prompt.Features), adapter, number, PromptDropoutId(firstSample));
+        var promptRow = _batch.AddPrompt(group.Prompt, prompt, _features.Add(group.Prompt.Features), adapter: true, number, PromptDropoutId(firstSample));
         var inputs = new List<(ReadOnlyMemory<int>, KvSegment, uint)>(group.Completions.Count);
         foreach (var completion in group.Completions)
         {
@@ -205,7 +218,7 @@ public sealed class PolicyPass : IDisposable
             inputs.Add((completion.Tokens.AsMemory(0, Math.Max(0, completion.Tokens.Length - 1)), fork, completion.Sample));
         }
 
-        var completionRow = _batch.AddCompletions(group.Prompt, prompt, inputs, adapter, number);
+        var completionRow = _batch.AddCompletions(group.Prompt, prompt, inputs, adapter: true, number);
 
         // The loss sees the prompt through its last row alone, which every completion starts from.
         (promptRow, var row) = (_batch.Want(promptRow), _batch.Want(completionRow, _batch.Count - completionRow));

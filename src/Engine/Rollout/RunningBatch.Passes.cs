@@ -24,7 +24,7 @@ internal sealed partial class RunningBatch
             return;
         }
 
-        var x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter);
+        var x = _decoder.Forward(_batch, _cache, _features.Features, adapter);
         var row = 0;
         for (var g = first; g < next; g++)
         {

@@ -62,7 +62,7 @@ internal sealed class PassCase : IDisposable
         var (cache, features, batch) = (Cache(arena), Features(arena), new PackedBatch());
         var tape = new Tape(_model, _backend, arena, cache, Rows, Rank, recompute: false);
         var targets = Pack(batch, cache, features);
-        var x = decoder.Forward(batch, cache, features.Upload(), _adapter.Layers, Dropout, tape);
+        var x = decoder.Forward(batch, cache, features.Features, _adapter.Layers, Dropout, tape);
 
         var (list, dx) = (arena.Allocate<LogProbRow>(targets.Count), arena.Allocate(ElementType.Float32, Rows, _model.Geometry.Text.Hidden));
         View<float> Floats() => arena.Allocate<float>(targets.Count);
@@ -93,7 +93,7 @@ internal sealed class PassCase : IDisposable
             batch.Want(first, count);
         }
 
-        var x = decoder.Forward(batch, cache, features.Upload(), _adapter.Layers);
+        var x = decoder.Forward(batch, cache, features.Features, _adapter.Layers);
         var values = new float[x.Length];
         _backend.Download(x, values);
         return [.. values.Chunk(x.Columns)];

@@ -9,8 +9,6 @@ public sealed unsafe partial class CudaBackend
 {
     private const int BackwardHeadDim = 128;
 
-    private const int StatsThreads = 256;
-
     private readonly ConditionalWeakTable<AttentionWork, BackwardPlan> _backwardPlans = [];
 
     /// <inheritdoc/>
@@ -31,17 +29,19 @@ public sealed unsafe partial class CudaBackend
         var stats = Borrow(Scratch.BackwardStats, (long)q.Rows * heads * 2 * sizeof(float));
         var partials = plan.Slots == 0 ? 0 : Borrow(Scratch.PartialKv, (long)plan.Slots * blockFloats * sizeof(float));
         var args = new AttendBackwardArgs(
-            q.Address, kv.Data.Address, o.Address, dO.Address, logSumExp.Address, work.Blocks.Address, plan.Tiles, plan.Runs, plan.KeyTiles, plan.RowRuns, stats, dq.Address,
+            q.Address, kv.Data.Address, dO.Address, logSumExp.Address, work.Blocks.Address, plan.Tiles, plan.Runs, plan.KeyTiles, plan.RowRuns, stats, dq.Address,
             dKv.Data.Address, partials, q.Rows, kv.Heads, perHead, 1 / MathF.Sqrt(kv.HeadDim));
-        _kernels.AttendBackwardStats.Launch(Stream, args, Pieces(q.Rows * heads, StatsThreads / (BackwardHeadDim / 8)), 1, StatsThreads);
         if (wide is null)
         {
+            _kernels.AttendBackwardStats.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
             _kernels.AttendBackwardRows.Launch(Stream, args, plan.TileCount, kv.Heads, 128);
             _kernels.AttendBackwardKeys.Launch(Stream, args, plan.KeyTileCount, kv.Heads, 128);
         }
         else
         {
-            LaunchWide(wide.Rows, Wide(plan.TileCount, AttendWideKernel.Rows / perHead));
+            var rows = Wide(plan.TileCount, AttendWideKernel.Rows / perHead);
+            LaunchWide(wide.Stats, rows);
+            LaunchWide(wide.Rows, rows);
             LaunchWide(wide.Keys, Wide(plan.KeyTileCount, BackwardWideKernels.StepRows / perHead));
         }
 
@@ -109,7 +109,7 @@ public sealed unsafe partial class CudaBackend
                 _storage = backend.CreateStorage(Math.Max(4096, 2L * total), "attention plans");
             }
 
-            backend.Upload<byte>(lists.SelectMany(list => list).ToArray(), new View<byte>(_storage, 0, total));
+            backend.Upload<byte>([.. lists[0], .. lists[1], .. lists[2], .. lists[3], .. lists[4]], new View<byte>(_storage, 0, total));
             var at = lists.Select((_, i) => _storage.Address + lists.Take(i).Sum(list => list.Length)).ToArray();
             (Tiles, Runs, KeyTiles, RowRuns, Merges, _made) = (at[0], at[1], at[2], at[3], at[4], (work.Version, perHead));
         }

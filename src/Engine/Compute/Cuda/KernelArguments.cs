@@ -51,7 +51,7 @@ internal record struct RowRun(int Row, int Rows, int Keys, int Limit, int Step);
 internal record struct KeyMerge(int Block, int FirstSlot, int Slots);
 
 internal record struct AttendBackwardArgs(
-    nint Q, nint Kv, nint O, nint DO, nint LogSumExp, nint Blocks, nint Tiles, nint Runs, nint KeyTiles, nint RowRuns, nint Stats, nint Dq, nint DKv, nint Partials,
+    nint Q, nint Kv, nint DO, nint LogSumExp, nint Blocks, nint Tiles, nint Runs, nint KeyTiles, nint RowRuns, nint Stats, nint Dq, nint DKv, nint Partials,
     int Rows, int Heads, int PerHead, float Scale);
 
 internal record struct KeyMergeArgs(nint Merges, nint Partials, nint DKv, long BlockFloats);
@@ -94,7 +94,7 @@ internal unsafe struct BackwardWideArgs
     public AttendBackwardArgs Args;
     public int Units;
     public int BoxRows;
-    public fixed int Reserved[30];
+    public fixed int Reserved[32];
 }
 
 internal enum ProductActivation

@@ -33,9 +33,10 @@ internal sealed record AttendWideKernel(CudaKernel Kernel)
 }
 
 /// <summary>The backward of attention for Hopper; see native/kernels/attend_backward_wide.cuh. Blocks of <see cref="AttendWideKernel.Threads"/> threads, one a multiprocessor.</summary>
+/// <param name="Stats">What the others need to know of the rows.</param>
 /// <param name="Rows">dq, by tiles of rows.</param>
 /// <param name="Keys">dk and dv, by tiles of keys.</param>
-internal sealed record BackwardWideKernels(CudaKernel Rows, CudaKernel Keys)
+internal sealed record BackwardWideKernels(CudaKernel Stats, CudaKernel Rows, CudaKernel Keys)
 {
     /// <summary>Packed query rows that a tile of keys takes at a time.</summary>
     public const int StepRows = 64;
@@ -113,13 +114,14 @@ internal sealed class Kernels : IDisposable
         {
             AttendWide128 = new AttendWideKernel(Kernel("lriad_attend_wide_128", AttendWideKernel.SharedBytes(128)));
             AttendBackwardWide = new BackwardWideKernels(
-                Kernel("lriad_attend_backward_wide_rows", BackwardWideKernels.RowsBytes), Kernel("lriad_attend_backward_wide_keys", BackwardWideKernels.KeysBytes));
+                Kernel("lriad_attend_backward_wide_stats", BackwardWideKernels.RowsBytes), Kernel("lriad_attend_backward_wide_rows", BackwardWideKernels.RowsBytes),
+                Kernel("lriad_attend_backward_wide_keys", BackwardWideKernels.KeysBytes));
             AttendWide80 = new AttendWideKernel(Kernel("lriad_attend_wide_80", AttendWideKernel.SharedBytes(80)));
             Product = new ProductKernel(Kernel("lriad_product", ProductKernel.SharedBytes));
         }
 
         AttendMerge = Kernel("lriad_attend_merge");
-        AttendBackwardStats = Kernel("lriad_attend_backward_stats");
+        AttendBackwardStats = Kernel("lriad_attend_backward_stats", BackwardRowsBytes);
         AttendBackwardRows = Kernel("lriad_attend_backward_rows", BackwardRowsBytes);
         AttendBackwardKeys = Kernel("lriad_attend_backward_keys", BackwardKeysBytes);
         AttendBackwardMerge = Kernel("lriad_attend_backward_merge");
