@@ -261,11 +261,6 @@ __device__ __forceinline__ void multiplyBackwardKeys(const BackwardWideArgs& w, 
     const int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, step = w.boxRows * a.perHead;
     const int key0 = group * kBlockSlots + warp * 16 + lane / 4, column = lane % 4 * 2;
     const float scale = a.scale * kLog2E;
-    auto release = [&](uint32_t barrier) {
-        // Every lane has read what is known of the rows; lane 0 speaks for its own reads alone.
-        __syncwarp();
-        if (lane == 0) barrierArrive(barrier);
-    };
     StepRing ring;
     for (int round = 0, unit; (unit = wideUnit(round)) < w.units; round++) {
         const KeyTile* tile = a.keyTiles + unit / a.heads;
@@ -283,7 +278,7 @@ __device__ __forceinline__ void multiplyBackwardKeys(const BackwardWideArgs& w, 
             matmulCommit();
             // The last rows' p and ds are used up: there are registers for dp.
             matmulWait<1>();
-            if (last >= 0) release(barriers.rows(last, 1));
+            if (last >= 0) barrierArrive(barriers.rows(last, 1));
             last = ring.stage;
             matmulFence();
             matmulRows64(dp, k + Shape::kKeys, dO, 128 * 128, Shape::kHalf);
@@ -328,9 +323,9 @@ __device__ __forceinline__ void multiplyBackwardKeys(const BackwardWideArgs& w, 
             for (int i = 0; i < kStepRows / 16; i++) matmulTransposed128(dk, ds[i], operand(q + i * 16 * 128, 1024, Shape::kHalf, kSwizzle128));
             matmulCommit();
         }
-        release(barriers.keys(1));
+        if (lane == 0) barrierArrive(barriers.keys(1));
         matmulWait<0>();
-        if (last >= 0) release(barriers.rows(last, 1));
+        if (last >= 0) barrierArrive(barriers.rows(last, 1));
 
         const int block = tile->block[group], slot = tile->slot[group];
         if (block < 0) continue;
@@ -370,7 +365,13 @@ extern "C" __global__ void __launch_bounds__(kWideThreads, 1) lriad_attend_backw
     const StepBarriers barriers{base + Shape::kBarriers};
     letNextStart();
     if (threadIdx.x == 0) {
-        for (int i = 0; i < 2 + 2 * kStepStages; i++) barrierInit(barriers.base + i * 8, i % 2 ? kWideConsumers / 32 : i == 0 ? 1 : 33);
+        barrierInit(barriers.keys(0), 1);
+        barrierInit(barriers.keys(1), kWideConsumers / 32);
+        for (int stage = 0; stage < kStepStages; stage++) {
+            barrierInit(barriers.rows(stage, 0), 33);
+            // Every thread for itself: each has read what is known of the rows, which no copy orders.
+            barrierInit(barriers.rows(stage, 1), kWideConsumers);
+        }
         barrierInitFence();
     }
     // Rows of the stages that no copy fills are multiplied all the same.

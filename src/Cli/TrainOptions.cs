@@ -87,6 +87,7 @@ internal sealed record TrainOptions
         One("prompt-template", "FILE", "another question; {object} stands for the category", Whole((c, v) => c with { PromptTemplate = v.Text })),
         Flag("strict", "a bad image stops the run instead of being passed over", Whole((c, v) => c with { Strict = v.Flag })),
         Flag("deterministic", "two runs give the same adapter bit for bit; both devices always keep to it, and nothing is slower for it", Whole((c, v) => c with { Deterministic = v.Flag })),
+        One("recompute", "NAME", "compute layers once more in the backward pass, slower in less memory: auto (default: where memory asks for it), always or never", Whole((c, v) => c with { Recompute = v.OneOf("auto", "always", "never") })),
         One("save-steps", "N", "a checkpoint every so many steps (100; 0: at the end)", Whole((c, v) => c with { SaveSteps = v.Count })),
         Flag("save-only-model", "checkpoints hold the adapter alone: nothing to resume from", Whole((c, v) => c with { SaveOnlyModel = v.Flag })),
         One("eval-data", "DIR", "evaluate on this before and after", (o, v) => o with { EvalData = v.Text }),

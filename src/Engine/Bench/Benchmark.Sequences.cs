@@ -48,7 +48,7 @@ public sealed partial class Benchmark
             {
                 _prompts[g]?.Dispose();
                 _prompts[g] = _cache.NewSegment();
-                _rows[g - first] = Sample(_owner.AddText(_batch, _prompts[g], PromptTokens, g - first), g);
+                _rows[g - first] = Sample(_batch.Want(_owner.AddText(_batch, _prompts[g], PromptTokens, g - first)), g);
             }
 
             _x = _decoder.Forward(_batch, _cache, default, null);

@@ -27,7 +27,8 @@ public sealed partial class Benchmark
         using var step = new GrpoStep(this, prompts, TrainedTokens, learners);
         var (work, groupRows) = ($"{prompts} × {GroupSize} × {TrainedTokens}", PromptTokens + (GroupSize * (TrainedTokens - 1)));
         var (tokens, scored) = ((long)prompts * groupRows, (long)prompts * GroupSize * TrainedTokens);
-        var (layers, head) = (2 * tokens * LayerWeights, 2 * scored * HeadWeights);
+        var unseen = 2L * prompts * (PromptTokens - 1) * UnseenWeights;
+        var (layers, head) = ((2 * tokens * LayerWeights) - unseen, 2 * scored * HeadWeights);
 
         // Every completion token sees the prompt and what is in front of it in its own completion.
         var pairs = prompts * (((long)PromptTokens * PromptTokens / 2) + (GroupSize * TrainedTokens * (PromptTokens + (TrainedTokens / 2L))));
@@ -48,7 +49,7 @@ public sealed partial class Benchmark
         double Middle(string phase) => phases[phase].Order().ElementAt(StepRepeats / 2);
         var rollout = TrainedTokens * (((LayerWeights + HeadWeights) * sizeof(ushort)) + (((prompts * PromptTokens) + ((long)prompts * GroupSize * TrainedTokens / 2)) * KvBytes));
         yield return Row($"GRPO {work}: images and prompts", Middle("prompts"), VisionBytes, prompts * VisionFlops);
-        yield return Row($"GRPO {work}: rollout", Middle("rollout"), rollout, 2 * prompts * PromptTokens * LayerWeights);
+        yield return Row($"GRPO {work}: rollout", Middle("rollout"), rollout, (2 * prompts * PromptTokens * LayerWeights) - unseen);
         yield return Row($"GRPO {work}: reference log-probs", Middle("reference"), LayerWeights * sizeof(ushort), forward);
         var policy = Row($"GRPO {work}: policy forward + backward", Middle("forward") + Middle("backward"), LayerWeights * sizeof(ushort), forward + backward);
         yield return policy with { Bound = Invariant($"{policy.Bound}; log-probs of rollout and forward differ by {step.Mismatch:F5} a token") };
@@ -131,7 +132,7 @@ public sealed partial class Benchmark
             _arena = backend.CreateArena("benchmark");
             _features = _arena.Allocate(ElementType.BFloat16, prompts * GridH * GridW / 4, owner.Text.Hidden);
             _generator = new Generator(model, backend, new AnswerOptions([1, 2, 3], 4, 5), MemoryPlan.Limits(config));
-            _pass = new PolicyPass(model, backend, plan.PassRows, MemoryPlan.PassSegments(config), lora.Rank);
+            _pass = new PolicyPass(model, backend, plan.PassRows, MemoryPlan.PassSegments(config), lora.Rank, plan.Recompute);
             (_adapter, _gradients) = (new AdapterWeights(backend, shape), new AdapterWeights(backend, shape));
             _learner = learners?.Invoke(shape, lora, new ObjectiveOptions(), new OptimizerOptions(), 0);
             if (_learner is not null)

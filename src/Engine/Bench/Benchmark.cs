@@ -45,6 +45,9 @@ public sealed partial class Benchmark : IDisposable
     // What a token costs in the decoder's layers: its products, a multiplication and an addition a weight.
     private long LayerWeights => (long)Text.Layers * ((((long)Text.Heads + (2 * Text.KeyValueHeads)) * Text.HeadDim * Text.Hidden) + ((long)Text.Heads * Text.HeadDim * Text.Hidden) + (3L * Text.Hidden * Text.Intermediate));
 
+    // What the last layer needs not compute of a row that is only there for its keys and values.
+    private long UnseenWeights => (2L * Text.Heads * Text.HeadDim * Text.Hidden) + (3L * Text.Hidden * Text.Intermediate);
+
     private long HeadWeights => (long)Text.Vocabulary * Text.Hidden;
 
     private long KvBytes => (long)Text.Layers * 2 * Text.KeyValueHeads * Text.HeadDim * sizeof(ushort);
@@ -76,7 +79,7 @@ public sealed partial class Benchmark : IDisposable
         var tokens = (long)prompts * PromptTokens;
         return Row(
             $"prefill, {prompts} × {PromptTokens} tokens, images included", time, VisionBytes + ((LayerWeights + HeadWeights) * sizeof(ushort)),
-            (prompts * VisionFlops) + (2 * tokens * LayerWeights) + (4L * prompts * PromptTokens * (PromptTokens + 1) / 2 * Text.Heads * Text.HeadDim * Text.Layers));
+            (prompts * VisionFlops) + (2 * tokens * LayerWeights) - (2 * (tokens - prompts) * UnseenWeights) + (4L * prompts * PromptTokens * (PromptTokens + 1) / 2 * Text.Heads * Text.HeadDim * Text.Layers));
     }
 
     /// <summary>One more token for every completion of some groups: forward pass, head, draw, and the tokens on the host.</summary>

@@ -33,10 +33,11 @@ public static class ConfigRules
         OneOf("--loss-type", config.Objective.LossType, "grpo", "dr_grpo", "dapo", "gspo");
         OneOf("--scale-rewards", config.Objective.ScaleRewards, "batch", "group", "none");
         OneOf("--kl-to", config.Objective.KlTo, "reference", "old");
+        OneOf("--recompute", config.Recompute, "auto", "always", "never");
         OneOf("--lr-schedule", config.Optimizer.Schedule, "constant", "cosine");
     }
 
-    /// <summary>A run goes on under the configuration it started with; only its length, saving and evaluating may change.</summary>
+    /// <summary>A run goes on under the configuration it started with; only its length, saving and evaluating may change, and what changes no result.</summary>
     /// <exception cref="InputException">Something else differs.</exception>
     public static void RequireSameRun(string checkpoint, TrainConfig config)
     {
@@ -52,7 +53,7 @@ public static class ConfigRules
             throw new InputException($"{file} cannot be read: {e.Message}", e);
         }
 
-        TrainConfig Comparable(TrainConfig c) => c with { Out = "", Model = "", Data = [], EvalData = null, AllowOverlap = false, EvalSteps = 0, Steps = 0, Epochs = 1, SaveSteps = 0, SaveOnlyModel = false, Strict = false };
+        TrainConfig Comparable(TrainConfig c) => c with { Out = "", Model = "", Data = [], EvalData = null, AllowOverlap = false, EvalSteps = 0, Steps = 0, Epochs = 1, SaveSteps = 0, SaveOnlyModel = false, Strict = false, Recompute = "auto" };
         var changed = Changed(JsonSerializer.SerializeToNode(Comparable(saved), Json)!, JsonSerializer.SerializeToNode(Comparable(config), Json)!);
         Require(changed.Length == 0, $"the run in {checkpoint} was started with another {string.Join(", ", changed)}; give the same options to go on with it");
     }

@@ -163,6 +163,9 @@ public sealed record TrainConfig
     /// <summary>Adapter.</summary>
     public LoraOptions Lora { get; init; } = new();
 
+    /// <summary>Whether the backward pass computes every layer once more, which takes longer and less memory: <c>auto</c> (where it does not fit otherwise), <c>always</c> or <c>never</c>.</summary>
+    public string Recompute { get; init; } = "auto";
+
     /// <summary>A checkpoint every so many steps (0: only at the end).</summary>
     public int SaveSteps { get; init; } = 100;
 

@@ -12,13 +12,14 @@ namespace LrIad.Engine.Learn;
 /// <param name="Passes">Training passes: what the forward pass keeps for the backward one.</param>
 /// <param name="Scratch">What single operations borrow, and the vision encoder's buffers.</param>
 /// <param name="PassRows">Rows of a training pass; at least one whole group's.</param>
-public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows)
+/// <param name="Recompute">Whether the backward pass computes every layer once more, so that little need be kept.</param>
+public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows, bool Recompute)
 {
-    /// <summary>Rows of a training pass, whole groups, where memory is no matter: enough for the products to run at speed.</summary>
-    private const int FastPassRows = 4096;
+    /// <summary>Rows of a training pass, whole groups, where memory is no matter: more do not make it faster.</summary>
+    private const int FastPassRows = 5120;
 
     // What operations on the GPU work through at a time.
-    private const int FeedForwardRows = 4096;
+    private const int FeedForwardRows = 5120;
     private const int ScoredRows = 1024;
     private const int GradientSplits = 64;
 
@@ -44,7 +45,7 @@ public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long 
         return config.PromptsPerStep * (config.NumGenerations + 1);
     }
 
-    /// <summary>The plan with the most groups a pass that fits.</summary>
+    /// <summary>The plan with the most groups a pass that fits; layers are recomputed only where not even one group fits without, unless the run says otherwise.</summary>
     /// <param name="geometry">Sizes of the model.</param>
     /// <param name="config">The run.</param>
     /// <param name="type">Type of activations.</param>
@@ -56,33 +57,35 @@ public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long 
         ArgumentNullException.ThrowIfNull(config);
         var groupRows = config.MaxPromptLength + (config.NumGenerations * config.Sampling.MaxCompletionLength);
         var free = freeBytes ?? long.MaxValue;
-        for (var groups = Math.Min(config.PromptsPerStep, FastPassRows / groupRows); groups > 1; groups--)
+        bool[] ways = config.Recompute switch { "always" => [true], "never" => [false], _ => [false, true] };
+        foreach (var recompute in ways)
         {
-            if (Of(geometry, config, type, groups * groupRows) is var plan && plan.Total <= free)
+            for (var groups = Math.Max(1, Math.Min(config.PromptsPerStep, FastPassRows / groupRows)); groups >= 1; groups--)
             {
-                return plan;
+                if (Of(geometry, config, type, groups * groupRows, recompute) is var plan && plan.Total <= free)
+                {
+                    return plan;
+                }
             }
         }
 
-        var least = Of(geometry, config, type, groupRows);
-        return least.Total <= free
-            ? least
-            : throw new InputException(
-                $"Training does not fit: {least.Describe(freeBytes)}. Lower --max-prompt-length, --max-completion-length, --num-generations or --prompts-per-step, or take a smaller model.");
+        throw new InputException(
+            $"Training does not fit: {Of(geometry, config, type, groupRows, ways[^1]).Describe(freeBytes)}. Lower --max-prompt-length, --max-completion-length, --num-generations or --prompts-per-step, "
+            + $"{(ways[^1] ? "" : "leave out --recompute never, ")}or take a smaller model.");
     }
 
     /// <summary>It in words.</summary>
     /// <param name="freeBytes">What there is, where that is known.</param>
     public string Describe(long? freeBytes) => FormattableString.Invariant(
-        $"{Total / GiB:F1} GiB{(freeBytes is { } free ? FormattableString.Invariant($" of {free / GiB:F1} free") : "")}: {(Weights + Rounding) / GiB:F1} weights, {Rollout / GiB:F1} drawing completions, {Passes / GiB:F1} training passes of {PassRows:N0} rows, {Scratch / GiB:F1} scratch");
+        $"{Total / GiB:F1} GiB{(freeBytes is { } free ? FormattableString.Invariant($" of {free / GiB:F1} free") : "")}: {(Weights + Rounding) / GiB:F1} weights, {Rollout / GiB:F1} drawing completions, {Passes / GiB:F1} training passes of {PassRows:N0} rows{(Recompute ? ", every layer computed twice" : "")}, {Scratch / GiB:F1} scratch");
 
-    private static MemoryPlan Of(ModelGeometry geometry, TrainConfig config, ElementType type, int passRows)
+    private static MemoryPlan Of(ModelGeometry geometry, TrainConfig config, ElementType type, int passRows, bool recompute)
     {
         var (text, limits) = (geometry.Text, Limits(config));
         var generators = config.EvalData is null ? 1 : 2;
         return new MemoryPlan(
             Matrices(geometry).Sum(matrix => matrix.Count * matrix.Bytes), Matrices(geometry).Sum(matrix => matrix.Count * (RoundedUp(matrix.Bytes) - matrix.Bytes)), generators * Generator.Bytes(text, type, limits),
-            PolicyPass.Bytes(text, type, passRows, PassSegments(config), config.Lora.Rank) + (2 * AdapterBytes(geometry, config)), ScratchBytes(geometry, config, type, passRows), passRows);
+            PolicyPass.Bytes(text, type, passRows, PassSegments(config), config.Lora.Rank, recompute) + (2 * AdapterBytes(geometry, config)), ScratchBytes(geometry, config, type, passRows), passRows, recompute);
     }
 
     // How many there are of each matrix and what one takes; those that lie together are one.

@@ -71,7 +71,7 @@ internal sealed class TrainingRun : IDisposable
         Adapter = new AdapterWeights(backend, shape);
         Gradients = new AdapterWeights(backend, shape);
         Generator = new Generator(_model, backend, AnswerOptions.Find(_tokenizer), MemoryPlan.Limits(config));
-        Pass = new PolicyPass(_model, backend, plan.PassRows, MemoryPlan.PassSegments(config), config.Lora.Rank);
+        Pass = new PolicyPass(_model, backend, plan.PassRows, MemoryPlan.PassSegments(config), config.Lora.Rank, plan.Recompute);
 
         _evaluations = test is null ? null : new TrainingEvaluations(config, _model, backend, Adapter, test, _trained);
         _folder = RunFolder.Open(config.Out, mayHoldResults: resume);

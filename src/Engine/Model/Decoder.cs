@@ -13,7 +13,8 @@ public sealed class Tape
     /// <param name="cache">The cache of the passes to come: its gradient gets the same form.</param>
     /// <param name="maxRows">Rows of the largest pass.</param>
     /// <param name="rank">Rank of the adapter.</param>
-    public Tape(QwenModel model, Backend backend, Arena arena, KvCache cache, int maxRows, int rank)
+    /// <param name="recompute">Keep the layers' inputs alone, and compute the rest of each layer once more when the backward pass gets there.</param>
+    public Tape(QwenModel model, Backend backend, Arena arena, KvCache cache, int maxRows, int rank, bool recompute)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(backend);
@@ -21,25 +22,36 @@ public sealed class Tape
         ArgumentNullException.ThrowIfNull(cache);
         var (text, type) = (model.Geometry.Text, backend.ActivationType);
         var queries = text.Heads * text.HeadDim;
-        Cache = cache;
-        Layers = [.. model.Layers.Select(layer => new Layer(
-            arena.Allocate(type, maxRows, text.Hidden), arena.Allocate(type, maxRows, queries), arena.Allocate(type, maxRows, queries),
-            arena.Allocate(ElementType.Float32, maxRows, text.Heads), arena.Allocate(ElementType.Float32, maxRows, 2 * rank),
-            arena.Allocate(type, maxRows, text.Hidden), arena.Allocate(type, maxRows, layer.FeedForward.SavedColumns)))];
+        (Cache, Recompute) = (cache, recompute);
+        Layers = new Layer[model.Layers.Count];
+        for (var i = 0; i < Layers.Length; i++)
+        {
+            var x = arena.Allocate(type, maxRows, text.Hidden);
+            Layers[i] = recompute && i > 0 ? Layers[0] with { X = x } : new Layer(
+                x, arena.Allocate(type, maxRows, queries), arena.Allocate(type, maxRows, queries),
+                arena.Allocate(ElementType.Float32, maxRows, text.Heads), arena.Allocate(ElementType.Float32, maxRows, 2 * rank),
+                arena.Allocate(type, maxRows, text.Hidden), arena.Allocate(type, maxRows, model.Layers[i].FeedForward.SavedColumns));
+        }
+
         DQuery = arena.Allocate(type, maxRows, queries);
         DOutput = arena.Allocate(type, maxRows, queries);
+        DX = arena.Allocate(ElementType.Float32, maxRows, text.Hidden);
         var kv = cache.Layers[0];
         DKeyValue = kv with { Data = arena.Allocate(ElementType.Float32, kv.Data.Rows, kv.Data.Columns) };
     }
 
     /// <summary>Bytes it takes for passes of up to <paramref name="maxRows"/> rows over a cache of <paramref name="blocks"/> blocks.</summary>
-    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int blocks, int rank)
+    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int blocks, int rank, bool recompute)
     {
         ArgumentNullException.ThrowIfNull(text);
         long hidden = text.Hidden, queries = (long)text.Heads * text.HeadDim;
-        var layer = (type.Bytes() * (hidden + (2 * queries) + hidden + (2L * text.Intermediate))) + (sizeof(float) * (text.Heads + (2L * rank)));
-        return (maxRows * ((text.Layers * layer) + (2 * queries * type.Bytes()))) + KvCache.Bytes(text, ElementType.Float32, 1, blocks);
+        var inside = (type.Bytes() * ((2 * queries) + hidden + (2L * text.Intermediate))) + (sizeof(float) * (text.Heads + (2L * rank)));
+        var row = (text.Layers * hidden * type.Bytes()) + ((recompute ? 1 : text.Layers) * inside) + (2 * queries * type.Bytes()) + (hidden * sizeof(float));
+        return (maxRows * row) + KvCache.Bytes(text, ElementType.Float32, 1, blocks);
     }
+
+    /// <summary>Whether layers share what lies behind their inputs: it is that of the layer which was computed last.</summary>
+    internal bool Recompute { get; }
 
     internal KvCache Cache { get; }
 
@@ -48,6 +60,8 @@ public sealed class Tape
     internal Tensor DQuery { get; }
 
     internal Tensor DOutput { get; }
+
+    internal Tensor DX { get; }
 
     internal KvLayer DKeyValue { get; }
 
@@ -70,9 +84,11 @@ public sealed class Decoder : IDisposable
     private readonly Tensor _q;
     private readonly Tensor _o;
     private readonly Tensor _logSumExp;
+    private readonly Tensor _wantedX;
     private readonly View<int> _ids;
     private readonly View<TokenRow> _rows;
     private readonly AttentionWork _work;
+    private readonly AttentionWork _wantedWork;
 
     /// <summary>Takes the buffers of passes of up to <paramref name="maxRows"/> rows.</summary>
     public Decoder(QwenModel model, Backend backend, int maxRows)
@@ -86,9 +102,11 @@ public sealed class Decoder : IDisposable
         _q = _arena.Allocate(backend.ActivationType, maxRows, text.Heads * text.HeadDim);
         _o = _arena.Allocate(backend.ActivationType, maxRows, text.Heads * text.HeadDim);
         _logSumExp = _arena.Allocate(ElementType.Float32, maxRows, text.Heads);
+        _wantedX = _arena.Allocate(backend.ActivationType, maxRows, text.Hidden);
         _ids = _arena.Allocate<int>(maxRows);
         _rows = _arena.Allocate<TokenRow>(maxRows);
         _work = new AttentionWork(backend, _arena);
+        _wantedWork = new AttentionWork(backend, _arena);
     }
 
     /// <summary>Rows a pass can have.</summary>
@@ -98,14 +116,14 @@ public sealed class Decoder : IDisposable
     public static long Bytes(TextGeometry text, ElementType type, int maxRows)
     {
         ArgumentNullException.ThrowIfNull(text);
-        var columns = text.Hidden + (2L * text.Heads * text.HeadDim);
+        var columns = (2L * text.Hidden) + (2L * text.Heads * text.HeadDim);
         return maxRows * ((columns * type.Bytes()) + ((text.Heads + 1L) * sizeof(float)) + Unsafe.SizeOf<TokenRow>());
     }
 
     /// <summary>What turns the rows of <see cref="Forward"/> into log-probs and draws.</summary>
     public HeadWeights Head => _model.Head;
 
-    /// <summary>Runs all layers; the result, [rows, hidden] before the final norm, stays valid until the next pass.</summary>
+    /// <summary>Runs all layers; the result, [wanted rows, hidden] before the final norm, stays valid until the next pass.</summary>
     /// <param name="batch">The rows.</param>
     /// <param name="cache">Takes and holds their keys and values.</param>
     /// <param name="features">Image features that negative ids name, or empty.</param>
@@ -116,10 +134,9 @@ public sealed class Decoder : IDisposable
     {
         ArgumentNullException.ThrowIfNull(batch);
         ArgumentNullException.ThrowIfNull(cache);
-        var count = batch.Count;
-        var rows = Upload(batch);
-        var x = Rows(tape?.Layers[0].X ?? _x, count);
-        _backend.Embed(_ids.Slice(0, count), _model.Embedding, features, x);
+        Upload(batch);
+        var x = Rows(tape?.Layers[0].X ?? _x, batch.Count);
+        _backend.Embed(_ids.Slice(0, batch.Count), _model.Embedding, features, x);
         if (tape is not null)
         {
             (tape.Dropout, tape.Adapter) = (dropout, adapter);
@@ -127,18 +144,7 @@ public sealed class Decoder : IDisposable
 
         for (var i = 0; i < _model.Layers.Count; i++)
         {
-            var (layer, kept) = (_model.Layers[i], tape?.Layers[i]);
-            var (q, o, logSumExp) = (Rows(kept?.Q ?? _q, count), Rows(kept?.O ?? _o, count), Rows(kept?.LogSumExp ?? _logSumExp, count));
-            var lowRank = kept is null || adapter is null ? default : Rows(kept.LowRank, count);
-            _backend.ProjectQkv(x, layer.Qkv, adapter?[i], dropout with { Layer = i }, _model.DecoderRotary, rows, q, cache.Layers[i], lowRank);
-            _backend.Attend(q, cache.Layers[i], _work, o, logSumExp);
-
-            // Without a tape the residual stream is updated in place; with one, every layer leaves its own.
-            var middle = kept is null ? x : Rows(kept.Middle, count);
-            _backend.ProjectOut(o, layer.Output, x, middle);
-            var next = kept is null ? x : i + 1 < tape!.Layers.Length ? Rows(tape.Layers[i + 1].X, count) : Rows(_x, count);
-            _backend.FeedForward(middle, layer.FeedForward, next, kept is null ? default : Rows(kept.Saved, count));
-            x = next;
+            x = Layer(i, batch, x, cache.Layers[i], adapter?[i], dropout, tape);
         }
 
         return x;
@@ -147,7 +153,7 @@ public sealed class Decoder : IDisposable
     /// <summary>The chain rule through the taped pass, down to every factor of the adapter.</summary>
     /// <param name="batch">The rows of the taped pass.</param>
     /// <param name="tape">What it kept.</param>
-    /// <param name="dx">[rows, hidden] gradient of the pass's result; overwritten.</param>
+    /// <param name="dx">[wanted rows, hidden] gradient of the pass's result; overwritten.</param>
     /// <param name="gradients">Factor gradients, added to; a layer each.</param>
     public void Backward(PackedBatch batch, Tape tape, Tensor dx, AdapterLayer[] gradients)
     {
@@ -158,11 +164,23 @@ public sealed class Decoder : IDisposable
         var rows = _rows.Slice(0, count);
         for (var i = _model.Layers.Count - 1; i >= 0; i--)
         {
-            var (layer, kept) = (_model.Layers[i], tape.Layers[i]);
-            var (dq, dO) = (Rows(tape.DQuery, count), Rows(tape.DOutput, count));
-            _backend.FeedForwardBackward(Rows(kept.Middle, count), layer.FeedForward, Rows(kept.Saved, count), dx, dx);
+            var (layer, kept, wanted) = (_model.Layers[i], tape.Layers[i], IsLast(i) && batch.Wanted.Count > 0);
+            if (tape.Recompute && !IsLast(i))
+            {
+                Layer(i, batch, Rows(kept.X, count), tape.Cache.Layers[i], tape.Adapter?[i], tape.Dropout, tape);
+            }
+
+            var (few, work) = wanted ? (batch.Results, _wantedWork) : (count, _work);
+            var (dq, dO) = (Rows(tape.DQuery, few), Rows(tape.DOutput, few));
+            _backend.FeedForwardBackward(Rows(kept.Middle, few), layer.FeedForward, Rows(kept.Saved, few), dx, dx);
             _backend.ProjectOutBackward(dx, layer.Output, dO);
-            _backend.AttendBackward(Rows(kept.Q, count), tape.Cache.Layers[i], _work, Rows(kept.O, count), Rows(kept.LogSumExp, count), dO, dq, tape.DKeyValue);
+            _backend.AttendBackward(Rows(kept.Q, few), tape.Cache.Layers[i], work, Rows(kept.O, few), Rows(kept.LogSumExp, few), dO, dq, tape.DKeyValue);
+            if (wanted)
+            {
+                // From here on all rows; dO has been used up.
+                (dq, dx) = (Spread(batch, dq, Rows(tape.DOutput, count)), Spread(batch, dx, Rows(tape.DX, count)));
+            }
+
             _backend.ProjectQkvBackward(
                 Rows(kept.X, count), layer.Qkv, tape.Adapter?[i], tape.Dropout with { Layer = i }, _model.DecoderRotary, rows,
                 Rows(kept.LowRank, count), dq, tape.DKeyValue, dx, dx, gradients[i]);
@@ -174,17 +192,74 @@ public sealed class Decoder : IDisposable
 
     private static Tensor Rows(Tensor buffer, int count) => buffer.Slice(0, count);
 
-    private View<TokenRow> Upload(PackedBatch batch)
+    private bool IsLast(int layer) => layer == _model.Layers.Count - 1;
+
+    // From a layer's input to the next one's. The last layer goes on with the wanted rows alone as soon as all rows have their keys and values.
+    private Tensor Layer(int i, PackedBatch batch, Tensor x, KvLayer kv, AdapterLayer? adapter, Dropout dropout, Tape? tape)
+    {
+        var (layer, kept, count, work, wanted) = (_model.Layers[i], tape?.Layers[i], batch.Count, _work, IsLast(i) && batch.Wanted.Count > 0);
+
+        // What is attention's result later on has room for the queries of all rows.
+        var q = Rows(wanted ? _o : kept?.Q ?? _q, count);
+        var lowRank = kept is null || adapter is null ? default : Rows(kept.LowRank, count);
+        _backend.ProjectQkv(x, layer.Qkv, adapter, dropout with { Layer = i }, _model.DecoderRotary, _rows.Slice(0, count), q, kv, lowRank);
+        if (wanted)
+        {
+            (count, work) = (batch.Results, _wantedWork);
+            (x, q) = (Gather(batch, x, Rows(kept?.Middle ?? _wantedX, count)), Gather(batch, q, Rows(kept?.Q ?? _q, count)));
+        }
+
+        var o = Rows(kept?.O ?? _o, count);
+        _backend.Attend(q, kv, work, o, Rows(kept?.LogSumExp ?? _logSumExp, count));
+
+        // Without a tape the residual stream is updated in place; with one, every layer leaves its own.
+        var middle = kept is null ? x : Rows(kept.Middle, count);
+        _backend.ProjectOut(o, layer.Output, x, middle);
+        var next = kept is null ? x : Rows(IsLast(i) ? _x : tape!.Layers[i + 1].X, count);
+        _backend.FeedForward(middle, layer.FeedForward, next, kept is null ? default : Rows(kept.Saved, count));
+        return next;
+    }
+
+    // The wanted rows side by side.
+    private Tensor Gather(PackedBatch batch, Tensor all, Tensor wanted)
+    {
+        var at = 0;
+        foreach (var (first, count) in batch.Wanted)
+        {
+            _backend.Copy(all.Slice(first, count), wanted.Slice(at, count));
+            at += count;
+        }
+
+        return wanted;
+    }
+
+    // The wanted rows back in their places, and zero in all others.
+    private Tensor Spread(PackedBatch batch, Tensor wanted, Tensor all)
+    {
+        var at = 0;
+        _backend.Clear(all);
+        foreach (var (first, count) in batch.Wanted)
+        {
+            _backend.Copy(wanted.Slice(at, count), all.Slice(first, count));
+            at += count;
+        }
+
+        return all;
+    }
+
+    private void Upload(PackedBatch batch)
     {
         if (batch.Count > MaxRows)
         {
             throw new ArgumentException($"A pass of {batch.Count} rows does not fit buffers for {MaxRows}.");
         }
 
-        var rows = _rows.Slice(0, batch.Count);
         _backend.Upload<int>(CollectionsMarshal.AsSpan(batch.Ids), _ids.Slice(0, batch.Count));
-        _backend.Upload<TokenRow>(CollectionsMarshal.AsSpan(batch.Rows), rows);
+        _backend.Upload<TokenRow>(CollectionsMarshal.AsSpan(batch.Rows), _rows.Slice(0, batch.Count));
         _work.Set(CollectionsMarshal.AsSpan(batch.Items), CollectionsMarshal.AsSpan(batch.Blocks));
-        return rows;
+        if (batch.Wanted.Count > 0)
+        {
+            _wantedWork.Set(CollectionsMarshal.AsSpan(batch.WantedItems()), CollectionsMarshal.AsSpan(batch.Blocks));
+        }
     }
 }

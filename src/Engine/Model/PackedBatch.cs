@@ -12,6 +12,9 @@ public sealed class PackedBatch
     private readonly List<TokenRow> _rows = [];
     private readonly List<AttentionItem> _items = [];
     private readonly List<int> _blocks = [];
+    private readonly List<(int First, int Count)> _wanted = [];
+    private readonly List<AttentionItem> _wantedItems = [];
+    private int _wantedRows;
 
     /// <summary>Number of rows so far.</summary>
     public int Count => _ids.Count;
@@ -28,6 +31,12 @@ public sealed class PackedBatch
     /// <summary>Block numbers the items point into.</summary>
     public List<int> Blocks => _blocks;
 
+    /// <summary>Runs of rows whose results are wanted, in order; none: all rows are.</summary>
+    public List<(int First, int Count)> Wanted => _wanted;
+
+    /// <summary>Rows of the pass's result.</summary>
+    public int Results => _wanted.Count > 0 ? _wantedRows : Count;
+
     /// <summary>Empties it, keeping its capacity.</summary>
     public void Clear()
     {
@@ -35,6 +44,8 @@ public sealed class PackedBatch
         _rows.Clear();
         _items.Clear();
         _blocks.Clear();
+        _wanted.Clear();
+        _wantedRows = 0;
     }
 
     /// <summary>Adds a row for the next token of <paramref name="segment"/>; returns its row number.</summary>
@@ -127,6 +138,53 @@ public sealed class PackedBatch
         }
 
         return firstRow;
+    }
+
+    /// <summary>
+    /// Says that the results of these rows are wanted. Once any are, nothing but keys and values is computed in the last layer for the rows that are not: nobody looks at what
+    /// comes behind. Rows are named in order, and for a backward pass the last one of every segment among them: its gradient reaches all keys in front of it.
+    /// </summary>
+    /// <returns>The first one's row in the pass's result, where wanted rows stand side by side.</returns>
+    public int Want(int firstRow, int rows = 1)
+    {
+        var (first, count) = _wanted.Count > 0 ? _wanted[^1] : (0, 0);
+        ArgumentOutOfRangeException.ThrowIfLessThan(firstRow, first + count);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(firstRow + rows, Count);
+        if (count > 0 && firstRow == first + count)
+        {
+            _wanted[^1] = (first, count + rows);
+        }
+        else if (rows > 0)
+        {
+            _wanted.Add((firstRow, rows));
+        }
+
+        _wantedRows += rows;
+        return _wantedRows - rows;
+    }
+
+    /// <summary>The attention of the wanted rows, by the numbers they have in the result.</summary>
+    internal List<AttentionItem> WantedItems()
+    {
+        _wantedItems.Clear();
+        foreach (var item in _items)
+        {
+            var result = 0;
+            foreach (var (first, count) in _wanted)
+            {
+                var (from, behind) = (Math.Max(first, item.FirstRow), item.FirstRow + item.Rows - first - count);
+                var rows = item.FirstRow + item.Rows - Math.Max(0, behind) - from;
+                if (rows > 0)
+                {
+                    // The last of an item's rows sees all of its keys; one that has others behind it sees as many less.
+                    _wantedItems.Add(item with { FirstRow = result + from - first, Rows = rows, Keys = item.Keys - (item.Causal * Math.Max(0, behind)) });
+                }
+
+                result += count;
+            }
+        }
+
+        return _wantedItems;
     }
 
     private void AddItem(int firstRow, int rows, KvSegment segment, bool causal, int group)

@@ -2,20 +2,16 @@ using LrIad.Engine.Compute;
 
 namespace LrIad.Engine.Rollout;
 
-/// <summary>Image features of the prompts in one pass, gathered on the host and uploaded together.</summary>
+/// <summary>Image features of the prompts in one pass, side by side.</summary>
 internal sealed class FeatureBuffer
 {
     private readonly Backend _backend;
     private readonly Tensor _tensor;
-    private readonly int _rowBytes;
-    private readonly byte[] _host;
 
     public FeatureBuffer(Backend backend, Arena arena, int hidden, int maxRows)
     {
         _backend = backend;
         _tensor = arena.Allocate(backend.ActivationType, maxRows, hidden);
-        _rowBytes = hidden * _tensor.ElementBytes;
-        _host = new byte[(long)maxRows * _rowBytes];
     }
 
     /// <summary>Rows so far.</summary>
@@ -23,25 +19,15 @@ internal sealed class FeatureBuffer
 
     public void Clear() => Rows = 0;
 
-    /// <summary>Adds rows and returns the number of the first.</summary>
+    /// <summary>All of them; empty where there are none.</summary>
+    public Tensor Features => Rows == 0 ? default : _tensor.Slice(0, Rows);
+
+    /// <summary>Brings rows to the backend and returns the number of the first.</summary>
     public int Add(byte[] features)
     {
         var first = Rows;
-        features.CopyTo(_host.AsSpan(first * _rowBytes));
-        Rows += features.Length / _rowBytes;
+        Rows += features.Length / (_tensor.Columns * _tensor.ElementBytes);
+        _backend.Upload<byte>(features, _tensor.Slice(first, Rows - first).Bytes);
         return first;
-    }
-
-    /// <summary>Brings them to the backend; empty where there are none.</summary>
-    public Tensor Upload()
-    {
-        if (Rows == 0)
-        {
-            return default;
-        }
-
-        var rows = _tensor.Slice(0, Rows);
-        _backend.Upload<byte>(_host.AsSpan(0, Rows * _rowBytes), rows.Bytes);
-        return rows;
     }
 }

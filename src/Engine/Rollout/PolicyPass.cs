@@ -21,6 +21,7 @@ public sealed class PolicyPass : IDisposable
     private readonly View<float> _dLogProb;
     private readonly HeadResult _result;
     private readonly Tensor _dx;
+    private (IReadOnlyList<Group>? Groups, float Temperature) _packed;
     private Tensor _x;
 
     /// <summary>Takes the memory for passes of up to <paramref name="maxRows"/> rows.</summary>
@@ -29,7 +30,8 @@ public sealed class PolicyPass : IDisposable
     /// <param name="maxRows">Rows of a pass; at least one whole group's.</param>
     /// <param name="maxSegments">Prompts and completions of a pass.</param>
     /// <param name="rank">Rank of the adapter.</param>
-    public PolicyPass(QwenModel model, Backend backend, int maxRows, int maxSegments, int rank)
+    /// <param name="recompute">Keep little for the backward pass, which then computes every layer once more: slower, the same gradients.</param>
+    public PolicyPass(QwenModel model, Backend backend, int maxRows, int maxSegments, int rank, bool recompute = false)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(backend);
@@ -40,7 +42,7 @@ public sealed class PolicyPass : IDisposable
         _arena = backend.CreateArena("training pass");
         var text = model.Geometry.Text;
         _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, Blocks(maxRows, maxSegments));
-        _tape = new Tape(model, backend, _arena, _cache, maxRows, rank);
+        _tape = new Tape(model, backend, _arena, _cache, maxRows, rank, recompute);
         _features = new FeatureBuffer(backend, _arena, text.Hidden, maxRows);
         _targetsView = _arena.Allocate<LogProbRow>(maxRows + maxSegments);
         _dLogProb = _arena.Allocate<float>(maxRows + maxSegments);
@@ -56,11 +58,11 @@ public sealed class PolicyPass : IDisposable
     public int MaxSegments { get; }
 
     /// <summary>Bytes it takes.</summary>
-    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int maxSegments, int rank)
+    public static long Bytes(TextGeometry text, ElementType type, int maxRows, int maxSegments, int rank, bool recompute)
     {
         ArgumentNullException.ThrowIfNull(text);
         var blocks = Blocks(maxRows, maxSegments);
-        return Decoder.Bytes(text, type, maxRows) + KvCache.Bytes(text, type, text.Layers, blocks) + Tape.Bytes(text, type, maxRows, blocks, rank)
+        return Decoder.Bytes(text, type, maxRows) + KvCache.Bytes(text, type, text.Layers, blocks) + Tape.Bytes(text, type, maxRows, blocks, rank, recompute)
             + ((long)maxRows * text.Hidden * (type.Bytes() + sizeof(float))) + ((maxRows + maxSegments) * 28L);
     }
 
@@ -98,7 +100,7 @@ public sealed class PolicyPass : IDisposable
         }
     }
 
-    /// <summary>Log-probs of every completion token, group by group, completion by completion.</summary>
+    /// <summary>Log-probs of every completion token, group by group, completion by completion. With an adapter, what <see cref="Backward"/> needs is kept.</summary>
     /// <param name="groups">What to score.</param>
     /// <param name="temperature">The run's temperature.</param>
     /// <param name="adapter">The policy's adapter; null for the reference policy.</param>
@@ -106,17 +108,14 @@ public sealed class PolicyPass : IDisposable
     public float[] Forward(IReadOnlyList<Group> groups, float temperature, AdapterWeights? adapter, Dropout dropout)
     {
         ArgumentNullException.ThrowIfNull(groups);
-        var segments = new List<KvSegment>();
-        _batch.Clear();
-        _features.Clear();
-        _targets.Clear();
-        for (var g = 0; g < groups.Count; g++)
+        if ((groups, temperature) != _packed)
         {
-            Pack(groups[g], g, temperature, adapter is not null, segments);
+            _packed = default;
+            Pack(groups, temperature);
+            _packed = (groups, temperature);
         }
 
-        _x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter?.Layers, dropout, _tape);
-        segments.ForEach(segment => segment.Dispose());
+        _x = _decoder.Forward(_batch, _cache, _features.Features, adapter?.Layers, dropout, adapter is null ? null : _tape);
 
         var result = Result();
         _backend.Upload<LogProbRow>(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_targets), Targets);
@@ -171,7 +170,7 @@ public sealed class PolicyPass : IDisposable
         ArgumentNullException.ThrowIfNull(dLogProb);
         ArgumentNullException.ThrowIfNull(gradients);
         var d = _dLogProb.Slice(0, dLogProb.Length);
-        var dx = _dx.Slice(0, _batch.Count);
+        var dx = _dx.Slice(0, _batch.Results);
         _backend.Upload<float>(dLogProb, d);
         _backend.LogProbBackward(_x, _decoder.Head, Targets, Result().LogSumExp, d, dx);
         _decoder.Backward(_batch, _tape, dx, gradients.Layers);
@@ -190,12 +189,27 @@ public sealed class PolicyPass : IDisposable
 
     private HeadResult Result() => new(default, _result.LogProb.Slice(0, _targets.Count), _result.Entropy.Slice(0, _targets.Count), _result.LogSumExp.Slice(0, _targets.Count), default);
 
-    private void Pack(Group group, int number, float temperature, bool adapter, List<KvSegment> segments)
+    // The same groups come several times: under the reference and under the policy. What is packed stays good, the cache being used by one pass at a time.
+    private void Pack(IReadOnlyList<Group> groups, float temperature)
+    {
+        var segments = new List<KvSegment>();
+        _batch.Clear();
+        _features.Clear();
+        _targets.Clear();
+        for (var g = 0; g < groups.Count; g++)
+        {
+            Pack(groups[g], g, temperature, segments);
+        }
+
+        segments.ForEach(segment => segment.Dispose());
+    }
+
+    private void Pack(Group group, int number, float temperature, List<KvSegment> segments)
     {
         var prompt = _cache.NewSegment();
         segments.Add(prompt);
         var firstSample = group.Completions.Count > 0 ? group.Completions[0].Sample : 0;
-        var promptRow = _batch.AddPrompt(group.Prompt, prompt, _features.Add(group.Prompt.Features), adapter, number, PromptDropoutId(firstSample));
+        var promptRow = _batch.AddPrompt(group.Prompt, prompt, _features.Add(group.Prompt.Features), adapter: true, number, PromptDropoutId(firstSample));
         var inputs = new List<(ReadOnlyMemory<int>, KvSegment, uint)>(group.Completions.Count);
         foreach (var completion in group.Completions)
         {
@@ -204,7 +218,10 @@ public sealed class PolicyPass : IDisposable
             inputs.Add((completion.Tokens.AsMemory(0, Math.Max(0, completion.Tokens.Length - 1)), fork, completion.Sample));
         }
 
-        var row = _batch.AddCompletions(group.Prompt, prompt, inputs, adapter, number);
+        var completionRow = _batch.AddCompletions(group.Prompt, prompt, inputs, adapter: true, number);
+
+        // The loss sees the prompt through its last row alone, which every completion starts from.
+        (promptRow, var row) = (_batch.Want(promptRow), _batch.Want(completionRow, _batch.Count - completionRow));
         foreach (var completion in group.Completions)
         {
             for (var t = 0; t < completion.Tokens.Length; t++)

@@ -15,7 +15,7 @@ internal sealed partial class RunningBatch
             var prompt = _opened[g].Prompt;
             if (!prompt.Computed && prompt.Segment.Length == 0)
             {
-                prompt.Row = _batch.AddPrompt(prompt.Encoded, prompt.Segment, _features.Add(prompt.Encoded.Features), adapter is not null, group: g - first);
+                prompt.Row = _batch.Want(_batch.AddPrompt(prompt.Encoded, prompt.Segment, _features.Add(prompt.Encoded.Features), adapter is not null, group: g - first));
             }
         }
 
@@ -24,7 +24,7 @@ internal sealed partial class RunningBatch
             return;
         }
 
-        var x = _decoder.Forward(_batch, _cache, _features.Upload(), adapter);
+        var x = _decoder.Forward(_batch, _cache, _features.Features, adapter);
         for (var g = first; g < next; g++)
         {
             var prompt = _opened[g].Prompt;
@@ -122,7 +122,7 @@ internal sealed partial class RunningBatch
             var (prompt, fork) = (_opened[g].Prompt, _opened[g].Prompt.Segment.Fork());
             forks.Add(fork);
             var firstRow = _batch.AddCompletions(prompt.Encoded, prompt.Segment, [(suffix, fork, 0)], adapter is not null, group: g - first);
-            _head.Targets[_probed.Count] = new LogProbRow(firstRow + suffix.Length - 1, _options.DefectToken, 1f);
+            _head.Targets[_probed.Count] = new LogProbRow(_batch.Want(firstRow + suffix.Length - 1), _options.DefectToken, 1f);
             _probed.Add(_opened[g]);
         }
 

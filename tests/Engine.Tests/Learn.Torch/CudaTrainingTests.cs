@@ -26,6 +26,7 @@ internal sealed class CudaTrainingTests
     {
         var whole = Adapter(Config(), resume: false);
         Assert.That(Adapter(Config(), resume: false), Is.EqualTo(whole), "a second run");
+        Assert.That(Adapter(Config() with { Recompute = "always" }, resume: false), Is.EqualTo(whole), "layers computed twice");
 
         var config = Config();
         using var stop = new CancellationTokenSource();

@@ -15,14 +15,15 @@ internal sealed class MemoryPlanTests
     [Test]
     public void Seven_billion_parameters_train_in_32_GiB()
     {
-        var plan = MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, null);
+        var plan = MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, 32 * GiB);
         using (Assert.EnterMultipleScope())
         {
             // Qwen2-VL-7B has 8.29 billion parameters in all.
             Assert.That(plan.Weights / 2e9, Is.EqualTo(8.29).Within(0.01));
             Assert.That((plan.Weights + plan.Rounding) / (double)(1 << 20), Is.EqualTo(17536).Within(1).Percent, "MiB that they were seen to take on an H100");
-            Assert.That(plan.PassRows, Is.EqualTo(608 + (8 * 200)), "one group: two are more than a pass needs");
+            Assert.That((plan.PassRows, plan.Recompute), Is.EqualTo((608 + (8 * 200), false)), "one group a pass");
             Assert.That(plan.Total, Is.LessThan(32 * GiB));
+            Assert.That(MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, 78 * GiB).PassRows, Is.EqualTo(2 * plan.PassRows), "two: more would not make a pass faster");
         }
     }
 
@@ -35,9 +36,25 @@ internal sealed class MemoryPlanTests
         var fewer = Plan(all.Total - 1);
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(all.PassRows, Is.EqualTo(5 * 768));
-            Assert.That(fewer.PassRows, Is.EqualTo(4 * 768));
+            Assert.That(all.PassRows, Is.EqualTo(6 * 768));
+            Assert.That(fewer.PassRows, Is.EqualTo(5 * 768));
             Assert.That(fewer.Total, Is.LessThan(all.Total));
+        }
+    }
+
+    [Test]
+    public void Layers_are_computed_twice_where_memory_asks_for_it()
+    {
+        MemoryPlan Plan(string recompute, long? free) => MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper with { Recompute = recompute }, ElementType.BFloat16, free);
+        var (kept, twice) = (Plan("auto", 40 * GiB), Plan("auto", 22 * GiB));
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That((kept.Recompute, twice.Recompute), Is.EqualTo((false, true)));
+            Assert.That(twice.PassRows, Is.EqualTo(608 + (8 * 200)));
+            Assert.That(twice.Passes, Is.LessThan(kept.Passes / 4));
+            Assert.That(twice.Describe(22 * GiB), Does.Contain("every layer computed twice"));
+            Assert.That(Plan("always", null).Recompute, Is.True);
+            Assert.That(() => Plan("never", 22 * GiB), Throws.TypeOf<InputException>().With.Message.Contain("--recompute never"));
         }
     }
 

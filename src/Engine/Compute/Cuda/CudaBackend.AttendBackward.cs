@@ -109,7 +109,7 @@ public sealed unsafe partial class CudaBackend
                 _storage = backend.CreateStorage(Math.Max(4096, 2L * total), "attention plans");
             }
 
-            backend.Upload<byte>(lists.SelectMany(list => list).ToArray(), new View<byte>(_storage, 0, total));
+            backend.Upload<byte>([.. lists[0], .. lists[1], .. lists[2], .. lists[3], .. lists[4]], new View<byte>(_storage, 0, total));
             var at = lists.Select((_, i) => _storage.Address + lists.Take(i).Sum(list => list.Length)).ToArray();
             (Tiles, Runs, KeyTiles, RowRuns, Merges, _made) = (at[0], at[1], at[2], at[3], at[4], (work.Version, perHead));
         }
