@@ -151,7 +151,7 @@ bundle() {
     dotnet publish "$project" -c "$configuration" --nologo -v quiet --self-contained -o "$folder"
   done
   (cd "$folder" && rm -rf libtorch*.so libc10*.so libgomp*.so* libaoti*.so libbackend*.so libjit*.so libnnapi*.so libshm.so libmscor*.so libclrgc*.so libcoreclrtrace*.so createdump *CodeCoverage* *.pdb *.xml ??/ ??-*/)
-  tar -C out/bundle -cJf out/lriad-fast.tar.xz lriad-fast
+  XZ_OPT=-9 tar -C out/bundle -cJf out/lriad-fast.tar.xz lriad-fast
   say "out/lriad-fast.tar.xz: $(du -h out/lriad-fast.tar.xz | cut -f1)"
 }
 
