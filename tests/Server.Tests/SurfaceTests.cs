@@ -33,7 +33,9 @@ internal sealed class SurfaceTests
         var sequences = drawn["completion_ids"]!.AsArray().Select(ids => new JsonArray([.. prompt.Concat(Numbers<int>(ids)).Select(id => JsonValue.Create(id))])).ToArray();
         var (_, scored) = await _server.AskAsync("/get_sequence_logprobs/", new JsonObject
         {
-            ["sequences"] = new JsonArray(sequences), ["prompt_lengths"] = new JsonArray(prompt.Length, prompt.Length, prompt.Length), ["top_logprobs"] = 1,
+            ["sequences"] = new JsonArray(sequences),
+            ["prompt_lengths"] = new JsonArray(prompt.Length, prompt.Length, prompt.Length),
+            ["top_logprobs"] = 1,
         }.ToJsonString());
         for (var i = 0; i < 3; i++)
         {
