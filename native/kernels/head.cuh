@@ -83,11 +83,10 @@ __device__ __forceinline__ const uint32_t* maskOf(const HeadArgs& a, const Sampl
 
 __device__ __forceinline__ int topWanted(const HeadArgs& a, int r) { return min(min(a.topCount, a.vocabulary), a.samples ? a.samples[r].top : a.targets[r].top); }
 
-}  // namespace
-
 // The smallest logit that top-k, then top-p leave, and the last token of those that have exactly this logit and stay (the lowest ids stay). Radix descent over
-// the bits of the logits, by count for top-k and by mass in fixed point for top-p, so that no sum depends on an order.
-extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) {
+// the bits of the logits, by count for top-k and by mass in fixed point for top-p, so that no sum depends on an order. What a mask forbids counts as a logit of -inf.
+template <bool kMasked>
+__device__ __forceinline__ void truncate(const HeadArgs& a) {
     letNextStart();
     waitForEarlier();
     // Several counters a bin, so that the threads of a warp do not wait for each other.
@@ -106,8 +105,8 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
     }
 
     const float inverse = inverseTemperature(a, r);
-    const uint32_t* mask = maskOf(a, row);
-    const auto logit = [&](int i) { return mask && !(mask[i / 32] >> i % 32 & 1) ? -INFINITY : __fmul_rn(logits[i], inverse); };
+    const uint32_t* mask = kMasked ? maskOf(a, row) : nullptr;
+    const auto logit = [&](int i) { return kMasked && mask && !(mask[i / 32] >> i % 32 & 1) ? -INFINITY : __fmul_rn(logits[i], inverse); };
     float max = -INFINITY;
     for (int i = threadIdx.x; i < vocabulary; i += 1024) max = fmaxf(max, logit(i));
     for (int offset = 16; offset > 0; offset >>= 1) max = fmaxf(max, __shfl_xor_sync(~0u, max, offset));
@@ -211,6 +210,11 @@ extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __g
         a.lastTied[r] = found;
     }
 }
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) { truncate<false>(a); }
+extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate_masked(const __grid_constant__ HeadArgs a) { truncate<true>(a); }
 
 // Maximum, Σ e, Σ e·z and, for draws, the winner of one part of a row's vocabulary.
 extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(const __grid_constant__ HeadArgs a) {

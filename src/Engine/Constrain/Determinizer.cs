@@ -11,6 +11,8 @@ internal sealed class Determinizer
     private readonly Nfa _nfa;
     private readonly ByteClasses _classes;
     private readonly Dictionary<int[], int> _states = new(new SameMembers());
+    private readonly Dictionary<int[], int> _known = new(new SameMembers());
+    private readonly List<int>[] _targets;
     private readonly List<int[]> _members = [];
     private readonly List<int> _next = [];
     private readonly int[] _seen;
@@ -22,6 +24,7 @@ internal sealed class Determinizer
     {
         _nfa = nfa;
         _classes = new ByteClasses(Enumerable.Range(0, nfa.Count).Where(state => state != Nfa.End && !nfa.IsFork(state)).Select(state => (nfa.Edge(state).From, nfa.Edge(state).To)));
+        _targets = [.. Enumerable.Range(0, _classes.Count).Select(_ => new List<int>())];
         _seen = new int[nfa.Count];
     }
 
@@ -36,50 +39,51 @@ internal sealed class Determinizer
             run.Expand(state);
         }
 
-        return new Dfa(0, run._classes, [.. run._next], [.. run._members.Select(members => members[0] == Nfa.End)]);
+        return new Dfa(0, run._classes, [.. run._next], [.. run._members.Select(members => members is [Nfa.End, ..])]);
     }
 
-    // Between two neighbouring bounds of a state's edges all bytes lead to the same.
     private void Expand(int state)
     {
-        var edges = _members[state].Where(member => member != Nfa.End).Select(_nfa.Edge).Select(edge => (From: _classes.Of(edge.From), To: _classes.Of(edge.To), edge.Target)).ToArray();
-        var row = state * _classes.Count;
-        foreach (var from in edges.SelectMany(edge => new[] { edge.From, edge.To + 1 }).Distinct().Order().ToArray())
+        foreach (var member in _members[state].Where(member => member != Nfa.End))
         {
-            var targets = new List<int>();
-            var to = _classes.Count;
-            foreach (var edge in edges)
+            var (from, to, target) = _nfa.Edge(member);
+            for (var c = _classes.Of(from); c <= _classes.Of(to); c++)
             {
-                if (edge.From <= from && from <= edge.To)
-                {
-                    targets.Add(edge.Target);
-                    to = Math.Min(to, edge.To + 1);
-                }
-                else if (edge.From > from)
-                {
-                    to = Math.Min(to, edge.From);
-                }
+                _targets[c].Add(target);
+                Work(1);
             }
+        }
 
-            Work(edges.Length);
-            if (targets.Count > 0)
+        for (var c = 0; c < _classes.Count; c++)
+        {
+            if (_targets[c].Count > 0)
             {
-                var next = StateOf(targets);
-                CollectionsMarshal.AsSpan(_next)[(row + from)..(row + to)].Fill(next);
+                var next = StateOf(_targets[c]);
+                _next[(state * _classes.Count) + c] = next;
+                _targets[c].Clear();
             }
         }
     }
 
-    // The state of all that the targets stand for, a new one where there is none yet.
-    private int StateOf(IReadOnlyList<int> targets)
+    // The same targets come again and again: what they stand for is found once.
+    private int StateOf(List<int> targets)
+    {
+        targets.Sort();
+        if (!_known.GetAlternateLookup<ReadOnlySpan<int>>().TryGetValue(CollectionsMarshal.AsSpan(targets), out var state))
+        {
+            state = _known[[.. targets]] = StateOfAll(Reached(targets));
+            Work(targets.Count);
+        }
+
+        return state;
+    }
+
+    // The members that targets stand for, forks followed.
+    private int[] Reached(List<int> targets)
     {
         _mark++;
         var members = new List<int>();
-        foreach (var target in targets)
-        {
-            _pending.Push(target);
-        }
-
+        targets.ForEach(_pending.Push);
         while (_pending.TryPop(out var member))
         {
             if (_seen[member] == _mark)
@@ -101,13 +105,17 @@ internal sealed class Determinizer
         }
 
         members.Sort();
-        var key = members.ToArray();
-        if (!_states.TryGetValue(key, out var state))
+        return [.. members];
+    }
+
+    private int StateOfAll(int[] members)
+    {
+        if (!_states.TryGetValue(members, out var state))
         {
-            state = _states[key] = _members.Count;
-            _members.Add(key);
+            state = _states[members] = _members.Count;
+            _members.Add(members);
             _next.AddRange(Enumerable.Repeat(Dfa.Dead, _classes.Count));
-            Work(key.Length);
+            Work(members.Length);
         }
 
         return _members.Count <= MaxStates ? state : throw new InputException($"The constraint is too large: its automaton has more than {MaxStates:N0} states. Take smaller repeat counts or lengths, or fewer alternatives.");
@@ -121,15 +129,21 @@ internal sealed class Determinizer
         }
     }
 
-    private sealed class SameMembers : IEqualityComparer<int[]>
+    private sealed class SameMembers : IEqualityComparer<int[]>, IAlternateEqualityComparer<ReadOnlySpan<int>, int[]>
     {
         public bool Equals(int[]? x, int[]? y) => x.AsSpan().SequenceEqual(y);
 
-        public int GetHashCode(int[] members)
+        public bool Equals(ReadOnlySpan<int> alternate, int[] other) => alternate.SequenceEqual(other);
+
+        public int GetHashCode(int[] members) => GetHashCode(members.AsSpan());
+
+        public int GetHashCode(ReadOnlySpan<int> members)
         {
             var hash = new HashCode();
-            hash.AddBytes(MemoryMarshal.AsBytes(members.AsSpan()));
+            hash.AddBytes(MemoryMarshal.AsBytes(members));
             return hash.ToHashCode();
         }
+
+        public int[] Create(ReadOnlySpan<int> alternate) => [.. alternate];
     }
 }

@@ -1,16 +1,15 @@
-using System.Globalization;
 using System.Text.Json;
 
 namespace LrIad.Engine.Constrain;
 
 /// <summary>
-/// How JSON is written. Each character of a string is written in one way: as itself, but for quotation mark, backslash and control characters, which are escaped (the shortest escape there
-/// is). A comma and a colon may be followed by one space; there is no other white space.
+/// How JSON is written. Each character of a string is written in one way: as itself, but for those that have an escape of a backslash and a letter; other control characters are not written.
+/// A comma and a colon may be followed by one space; there is no other white space.
 /// </summary>
 internal static class JsonText
 {
-    private static readonly Dictionary<int, string> Escapes = MakeEscapes();
-    private static readonly CodePointSet Escaped = CodePointSet.Of(Escapes.Keys.Select(point => (point, point)));
+    private static readonly (int Point, string Written)[] Escapes = [('"', "\\\""), ('\\', "\\\\"), ('\b', "\\b"), ('\f', "\\f"), ('\n', "\\n"), ('\r', "\\r"), ('\t', "\\t")];
+    private static readonly CodePointSet Escaped = CodePointSet.Of([(0, ' ' - 1), ('"', '"'), ('\\', '\\')]);
 
     public static RegexNode Comma { get; } = Separator(",");
 
@@ -73,21 +72,10 @@ internal static class JsonText
     // The same tree over the characters' written forms.
     private static RegexNode Written(RegexNode node) => node switch
     {
-        RegexNode.Set set => RegexNode.AnyOf([RegexNode.Of(set.Points.Except(Escaped)), .. Escapes.Where(escape => set.Points.Contains(escape.Key)).Select(escape => RegexNode.Literal(escape.Value))]),
+        RegexNode.Set set => RegexNode.AnyOf([RegexNode.Of(set.Points.Except(Escaped)), .. Escapes.Where(escape => set.Points.Contains(escape.Point)).Select(escape => RegexNode.Literal(escape.Written))]),
         RegexNode.Sequence sequence => RegexNode.Concat([.. sequence.Parts.Select(Written)]),
         RegexNode.Union union => RegexNode.AnyOf([.. union.Parts.Select(Written)]),
         RegexNode.Repeat repeat => RegexNode.Many(Written(repeat.Body), repeat.Min, repeat.Max),
         _ => throw new ArgumentException($"{node.GetType().Name} is no text of a string.", nameof(node)),
     };
-
-    private static Dictionary<int, string> MakeEscapes()
-    {
-        var escapes = Enumerable.Range(0, ' ').ToDictionary(point => point, point => string.Create(CultureInfo.InvariantCulture, $"\\u{point:x4}"));
-        foreach (var (point, letter) in "\"\"\\\\\bb\ff\nn\rr\tt".Chunk(2).Select(pair => (pair[0], pair[1])))
-        {
-            escapes[point] = $"\\{letter}";
-        }
-
-        return escapes;
-    }
 }

@@ -4,7 +4,7 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Constrain;
 
 /// <summary>
-/// An automaton of texts, stepped by whole tokens. Which tokens a state allows is found when it is first asked for, by one walk over the vocabulary's tree, and kept, the latest asked for
+/// An automaton of texts, stepped by whole tokens. Which tokens a state allows is found when it is first asked for, by one walk over the vocabulary's tree, and kept, the latest found
 /// of them within a bound of memory. Any number of threads may ask.
 /// </summary>
 internal sealed class TokenAutomaton : ITokenConstraint

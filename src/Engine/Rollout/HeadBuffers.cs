@@ -112,7 +112,7 @@ internal sealed class HeadBuffers
         var result = new HeadResult(
             _results.Slice(first, rows), Device(_rows + first, rows), Device((2 * _rows) + first, rows), default, default,
             top == 0 ? default : _results.Slice(TopAt + (first * _top), rows * _top), top == 0 ? default : Device(TopAt + ((_rows + first) * _top), rows * _top));
-        _backend.Sample(x, head, view, result, _masks);
+        _backend.Sample(x, head, view, result, _masks.Slice(0, _maskCount * _maskWords));
         _sampled = count;
     }
 

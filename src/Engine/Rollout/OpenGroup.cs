@@ -36,6 +36,9 @@ internal sealed class OpenPrompt(EncodedPrompt encoded, KvSegment segment, int p
 
     public int Place { get; } = place;
 
+    /// <summary>Row of its result in the pass that computes it.</summary>
+    public int Row { get; set; }
+
     public int Holders { get; set; }
 
     public bool Computed { get; set; }

@@ -15,7 +15,7 @@ internal sealed partial class RunningBatch
             var prompt = _opened[g].Prompt;
             if (!prompt.Computed && prompt.Segment.Length == 0)
             {
-                _batch.Want(_batch.AddPrompt(prompt.Encoded, prompt.Segment, _features.Add(prompt.Encoded.Features), adapter is not null, group: g - first));
+                prompt.Row = _batch.Want(_batch.AddPrompt(prompt.Encoded, prompt.Segment, _features.Add(prompt.Encoded.Features), adapter is not null, group: g - first));
             }
         }
 
@@ -25,13 +25,12 @@ internal sealed partial class RunningBatch
         }
 
         var x = _decoder.Forward(_batch, _cache, _features.Features, adapter);
-        var row = 0;
         for (var g = first; g < next; g++)
         {
             var prompt = _opened[g].Prompt;
             if (!prompt.Computed)
             {
-                _backend.Copy(x.Slice(row++, 1), _last.Slice(prompt.Place, 1));
+                _backend.Copy(x.Slice(prompt.Row, 1), _last.Slice(prompt.Place, 1));
                 prompt.Computed = true;
             }
         }

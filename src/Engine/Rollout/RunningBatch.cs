@@ -95,21 +95,22 @@ internal sealed partial class RunningBatch : IDisposable
         }
 
         var (rows, sequences) = (shared is null ? request.Prompt.Length : 0, _active.Count + Math.Max(1, request.Completions));
-        var blocks = _reserved + KvCache.BlocksFor(shared is null ? request.Prompt.Length : 0) + (request.Completions * KvCache.BlocksFor(how.Sampling.MaxCompletionLength))
-            + ((_opened.Count + 1) * KvCache.BlocksFor(_options.ProbeSuffix.Length));
         foreach (var group in _opened)
         {
             rows += group.Prompt.Computed ? 0 : group.Prompt.Encoded.Length;
             sequences += Math.Max(1, group.Request.Completions);
         }
 
+        // A group without completions can be scored: that takes as much as one.
+        var own = Math.Max(1, request.Completions) * KvCache.BlocksFor(how.Sampling.MaxCompletionLength);
+        var blocks = _reserved + own + KvCache.BlocksFor(shared is null ? request.Prompt.Length : 0) + ((_opened.Count + 1) * KvCache.BlocksFor(_options.ProbeSuffix.Length));
         if (rows > _decoder.MaxRows || sequences > _limits.Sequences || blocks > _cache.Blocks || (shared is null && _places.Count == 0))
         {
             return null;
         }
 
         var opened = new OpenGroup(request, shared ?? NewPrompt(request.Prompt), how);
-        _reserved += request.Completions * KvCache.BlocksFor(opened.MaxLength);
+        _reserved += own;
         Hold(opened.Prompt);
         var after = _opened.FindLastIndex(group => ReferenceEquals(group.How.Adapter, how.Adapter));
         _opened.Insert(after < 0 ? _opened.Count : after + 1, opened);
@@ -247,6 +248,7 @@ internal sealed partial class RunningBatch : IDisposable
             }
             else
             {
+                _reserved -= _groups[i].Request.Completions == 0 ? KvCache.BlocksFor(_groups[i].MaxLength) : 0;
                 Release(_groups[i].Prompt);
             }
         }

@@ -91,8 +91,7 @@ internal sealed partial class EngineLoop
     private bool TryStart(Job job)
     {
         var shared = job.Shared!;
-        var encoded = shared.Open?.Encoded ?? (job.Encoded ??= _encoder.Assemble(job.Ids, [.. job.Images.Select(image => image.Features!)]));
-        var (request, how) = (new GroupRequest(encoded, job.Completions, FirstSample: 0), job.How);
+        var (request, how) = job.Group ??= (new GroupRequest(shared.Open?.Encoded ?? Assemble(job), job.Completions, FirstSample: 0), job.How());
         var group = _batch.TryOpen(request, how, shared.Open) ?? (DropIdlePrompts(shared) ? _batch.TryOpen(request, how, shared.Open) : null);
         if (group is null)
         {
@@ -100,8 +99,8 @@ internal sealed partial class EngineLoop
         }
 
         _queue.Remove(job);
-        job.SharedTokens = shared.Open is null ? 0 : encoded.Length;
-        _counters.Add(shared.Open is null ? Count.PromptTokens : Count.SharedPromptTokens, encoded.Length);
+        job.SharedTokens = shared.Open is null ? 0 : request.Prompt.Length;
+        _counters.Add(shared.Open is null ? Count.PromptTokens : Count.SharedPromptTokens, request.Prompt.Length);
         if (shared.Open is null)
         {
             shared.Open = group.Prompt;
@@ -111,6 +110,8 @@ internal sealed partial class EngineLoop
         _started.Add((group, job));
         return true;
     }
+
+    private EncodedPrompt Assemble(Job job) => _encoder.Assemble(job.Ids, [.. job.Images.Select(image => image.Features!)]);
 
     /// <summary>Prompts that are kept for waiting requests alone make room when it is needed; they are computed again in time.</summary>
     private bool DropIdlePrompts(SharedPrompt except)

@@ -27,6 +27,7 @@ internal sealed partial class EngineLoop : IDisposable
     private readonly ConcurrentQueue<Action> _posted = [];
 
     private readonly Dictionary<OpenGroup, GenerationJob> _running = [];
+    private readonly HashSet<OpenGroup> _gone = [];
     private readonly List<(OpenGroup Group, Job Job)> _started = [];
     private readonly Dictionary<(string, LoadedAdapter?), SharedPrompt> _prompts = [];
     private readonly List<Job> _ready = [];
@@ -143,31 +144,37 @@ internal sealed partial class EngineLoop : IDisposable
 
     private void DropGone()
     {
-        var any = false;
-        foreach (var job in _running.Values)
+        // Looked at once: more may leave meanwhile.
+        foreach (var (group, job) in _running)
         {
-            any |= job.Gone;
+            if (job.Gone)
+            {
+                _gone.Add(group);
+            }
         }
 
-        if (!any)
+        if (_gone.Count == 0)
         {
             return;
         }
 
         foreach (var sequence in _batch.Active)
         {
-            if (_running[sequence.Group].Gone)
+            if (_gone.Contains(sequence.Group))
             {
                 sequence.Stop();
             }
         }
 
         _batch.Leave();
-        foreach (var (group, job) in _running.Where(entry => entry.Value.Gone).ToArray())
+        foreach (var group in _gone)
         {
-            _running.Remove(group);
-            Close(job);
+            _running.Remove(group, out var job);
+            Close(job!);
         }
+
+        _gone.Clear();
+        _runningCount = _running.Count;
     }
 
     private void FinishDone()
@@ -212,6 +219,7 @@ internal sealed partial class EngineLoop : IDisposable
 
         _inHand.Clear();
         _started.Clear();
+        _gone.Clear();
         _running.Clear();
         _runningCount = 0;
     }

@@ -82,6 +82,7 @@ public sealed partial class InferenceEngine : IInferenceEngine
     public static InferenceEngine Load(EngineOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
+        RequestCheck.Check(options.Limits);
         var backend = options.Backend ?? Backends.Open(options.Device);
         QwenModel? model = null;
         InferenceEngine? engine = null;

@@ -1,6 +1,5 @@
 using System.Threading.Channels;
 using LrIad.Engine.Config;
-using LrIad.Engine.Model;
 using LrIad.Engine.Rollout;
 
 namespace LrIad.Engine.Serving;
@@ -43,8 +42,8 @@ internal abstract class Job(Prompt prompt, string client, LoadedAdapter? adapter
     /// <summary>The entry of its prompt, once the engine's thread has seen it.</summary>
     public SharedPrompt? Shared { get; set; }
 
-    /// <summary>Its prompt for the decoder, made when it is first needed.</summary>
-    public EncodedPrompt? Encoded { get; set; }
+    /// <summary>What to draw and how, made when its turn comes.</summary>
+    public (GroupRequest Request, DrawOptions How)? Group { get; set; }
 
     /// <summary>Tokens of its prompt that it found computed.</summary>
     public int SharedTokens { get; set; }
@@ -57,8 +56,8 @@ internal abstract class Job(Prompt prompt, string client, LoadedAdapter? adapter
     /// <summary>Completions to draw.</summary>
     public abstract int Completions { get; }
 
-    /// <summary>How.</summary>
-    public abstract DrawOptions How { get; }
+    /// <summary>How; made when it is ready.</summary>
+    public abstract DrawOptions How();
 
     public void SetReady() => _ready = true;
 
@@ -86,7 +85,7 @@ internal sealed class GenerationJob(GenerationRequest request, LoadedAdapter? ad
 
     public override int Completions => Request.Completions;
 
-    public override DrawOptions How => new(
+    public override DrawOptions How() => new(
         new SamplingOptions
         {
             Temperature = Request.Temperature,
@@ -121,7 +120,7 @@ internal sealed class ScoreJob(ScoreRequest request, LoadedAdapter? adapter, Eng
 
     public override int Completions => 0;
 
-    public override DrawOptions How => new(new SamplingOptions { MaxCompletionLength = 1 }, 0, Adapter?.Weights.Layers);
+    public override DrawOptions How() => new(new SamplingOptions { MaxCompletionLength = Request.Completion.Count }, 0, Adapter?.Weights.Layers);
 
     public void Finish(ScoredCompletion result) => Done = _result.TrySetResult(result);
 

@@ -8,6 +8,16 @@ internal static class RequestCheck
     private const float LeastTemperature = 1e-3f;
     private const float MostTemperature = 100;
 
+    /// <exception cref="InputException">An engine with these limits could answer nothing.</exception>
+    public static void Check(EngineLimits limits)
+    {
+        Range(limits.Sequences, 1, int.MaxValue, nameof(limits.Sequences));
+        Range(limits.PromptLength, 1, int.MaxValue, nameof(limits.PromptLength));
+        Range(limits.CompletionLength, 1, int.MaxValue, nameof(limits.CompletionLength));
+        Range(limits.Waiting, 1, int.MaxValue, nameof(limits.Waiting));
+        Range(limits.MaxPixels, 1, int.MaxValue, nameof(limits.MaxPixels));
+    }
+
     /// <exception cref="InputException">It asks for what is not there.</exception>
     public static void Check(GenerationRequest request, EngineLimits limits)
     {

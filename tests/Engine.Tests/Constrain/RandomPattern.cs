@@ -9,6 +9,7 @@ internal static class RandomPattern
     private static readonly string[] Characters = ["a", "b", "c", "1", "9", "_", "-", " ", "é", "€", "一", "\n", "\r", "\t", "\v", "{", "}", "\"", "ß", "\uFFFF", "]"];
     private static readonly string[] Escapes = ["\\n", "\\t", "\\r", "\\f", "\\v", "\\x61", "\\x7F", "\\u00e9", "\\u20AC", "\\.", "\\\\", "\\-", "\\{", "\\}", "\\[", "\\]", "\\/", "\\\"", "\\d", "\\D", "\\w", "\\W", "\\s", "\\S"];
     private static readonly string[] Members = ["a", "b", "é", " ", "_", "a-c", "0-9", "é-€", "\\d", "\\W", "\\s", "\\S", "\\]", "\\\\", "\\x30-\\x39", "^", "{", ".", "$", "\\-", "\\u4e00-\\u9fff", "一", "[", "|", "("];
+    private const int Greedy = 8;
     private static readonly string[] Quantifiers = ["*", "+", "?", "{2}", "{0,2}", "{1,3}", "{2,}", "{0}", "*?", "+?", "??", "{1,2}?"];
 
     public static string Next(Random random, int depth = 3)
@@ -40,7 +41,8 @@ internal static class RandomPattern
 
     private static string Part(Random random, int depth)
     {
-        var atom = random.Next(depth > 0 ? 6 : 4) switch
+        var kind = random.Next(depth > 0 ? 6 : 4);
+        var atom = kind switch
         {
             0 => Escapes[random.Next(Escapes.Length)],
             1 => Class(random),
@@ -49,7 +51,9 @@ internal static class RandomPattern
             4 => $"(?:{Alternatives(random, depth - 1)})",
             _ => $"({string.Join('|', Enumerable.Range(0, 1 + random.Next(3)).Select(_ => Sequence(random, depth - 1)))})",
         };
-        return random.Next(3) == 0 ? atom + Quantifiers[random.Next(Quantifiers.Length)] : atom;
+        // Lazy ones on single characters alone: over a group that may be empty, .NET's backtracking misses matches.
+        var quantifier = Quantifiers[random.Next(kind < 4 ? Quantifiers.Length : Greedy)];
+        return random.Next(3) == 0 ? atom + quantifier : atom;
     }
 
     private static string Class(Random random)

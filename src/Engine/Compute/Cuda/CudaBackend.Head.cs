@@ -27,7 +27,7 @@ public sealed unsafe partial class CudaBackend
         for (var first = 0; first < rows.Length; first += DrawnRows)
         {
             var chunk = rows.Slice(first, Math.Min(DrawnRows, rows.Length - first));
-            RunHead(x, head, chunk.Address, sizeof(SampleRow), chunk.Length, Results(result, first, rows.Length) with { Samples = chunk.Address, Masks = masks.Address });
+            RunHead(x, head, chunk.Address, sizeof(SampleRow), chunk.Length, Results(result, first, rows.Length) with { Samples = chunk.Address, Masks = masks.IsEmpty ? 0 : masks.Address });
         }
     }
 
@@ -80,7 +80,8 @@ public sealed unsafe partial class CudaBackend
         };
         if (args.Samples != 0)
         {
-            _kernels.HeadTruncate.Launch(Stream, args, count, 1, 1024);
+            var truncate = args.Masks == 0 ? _kernels.HeadTruncate : _kernels.HeadTruncateMasked;
+            truncate.Launch(Stream, args, count, 1, 1024);
         }
 
         _kernels.HeadParts.Launch(Stream, args, count, HeadSplits, 256);

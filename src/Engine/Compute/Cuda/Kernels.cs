@@ -128,6 +128,7 @@ internal sealed class Kernels : IDisposable
         GatedSilu = Kernel("lriad_gated_silu");
         Gelu = Kernel("lriad_gelu");
         HeadTruncate = Kernel("lriad_head_truncate");
+        HeadTruncateMasked = Kernel("lriad_head_truncate_masked");
         HeadParts = Kernel("lriad_head_parts");
         HeadTop = Kernel("lriad_head_top");
         HeadFinish = Kernel("lriad_head_finish");
@@ -186,6 +187,8 @@ internal sealed class Kernels : IDisposable
     public CudaKernel Gelu { get; }
 
     public CudaKernel HeadTruncate { get; }
+
+    public CudaKernel HeadTruncateMasked { get; }
 
     public CudaKernel HeadParts { get; }
 
