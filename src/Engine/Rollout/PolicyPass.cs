@@ -100,7 +100,7 @@ public sealed class PolicyPass : IDisposable
         }
     }
 
-    /// <summary>Log-probs of every completion token, group by group, completion by completion. With an adapter, what <see cref="Backward"/> needs is kept.</summary>
+    /// <summary>Log-probs of every completion token, group by group, completion by completion. What <see cref="Backward"/> needs is kept.</summary>
     /// <param name="groups">What to score.</param>
     /// <param name="temperature">The run's temperature.</param>
     /// <param name="adapter">The policy's adapter; null for the reference policy.</param>
@@ -115,7 +115,7 @@ public sealed class PolicyPass : IDisposable
             _packed = (groups, temperature);
         }
 
-        _x = _decoder.Forward(_batch, _cache, _features.Features, adapter?.Layers, dropout, adapter is null ? null : _tape);
+        _x = _decoder.Forward(_batch, _cache, _features.Features, adapter?.Layers, dropout, _tape);
 
         var result = Result();
         _backend.Upload<LogProbRow>(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_targets), Targets);
