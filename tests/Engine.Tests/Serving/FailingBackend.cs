@@ -40,6 +40,8 @@ internal sealed class FailingBackend(Backend inner) : Backend
 
     protected override void EmbedCore(View<int> ids, Tensor table, Tensor features, Tensor x) => inner.Embed(ids, table, features, x);
 
+    protected override void LookUpPixelsCore(View<byte> levels, View<float> values, Tensor pixels) => inner.LookUpPixels(levels, values, pixels);
+
     protected override void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x) => inner.PatchEmbed(pixels, weight, x);
 
     protected override void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank) =>
