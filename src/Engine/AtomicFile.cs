@@ -1,7 +1,7 @@
 namespace LrIad.Engine;
 
 /// <summary>Files that are there whole or not at all: written under a temporary name, flushed to the disk, renamed.</summary>
-public static class AtomicFile
+internal static class AtomicFile
 {
     /// <summary>Ending of files that are still being written.</summary>
     public const string TemporarySuffix = ".partial";

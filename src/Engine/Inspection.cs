@@ -8,7 +8,7 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine;
 
 /// <summary>How images are inspected.</summary>
-public sealed record InspectionOptions
+internal sealed record InspectionOptions
 {
     /// <summary>Images are scaled down to this many pixels; null: what the adapter was trained with, else 401,408.</summary>
     public int? MaxPixels { get; init; }
@@ -38,15 +38,15 @@ public sealed record InspectionOptions
 /// <param name="Score">For ranking and thresholds, larger is more defective: the probe's log-odds, or with votes the share of "defect" (ties broken by the probe).</param>
 /// <param name="Probe">Log-odds of defect over normal after forced, empty reasoning.</param>
 /// <param name="Tokens">Length of the completion.</param>
-public sealed record Verdict(Answer Answer, string Completion, double Score, double Probe, int Tokens);
+internal sealed record Verdict(Answer Answer, string Completion, double Score, double Probe, int Tokens);
 
 /// <summary>One question: an object's image, and images of the same kind to compare with, if any.</summary>
 /// <param name="Object">What it is.</param>
 /// <param name="Images">The features of its images, the inspected one last.</param>
-public sealed record Question(string Object, IReadOnlyList<ImageFeatures> Images);
+internal sealed record Question(string Object, IReadOnlyList<ImageFeatures> Images);
 
 /// <summary>THE OTHER PATH: image → verdict, reasoning, score.</summary>
-public sealed class Inspector : IDisposable
+internal sealed class Inspector : IDisposable
 {
     private readonly InspectionOptions _options;
     private readonly Generator _generator;

@@ -7,7 +7,7 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine;
 
 /// <summary>What to score.</summary>
-public sealed record ScoringRequest
+internal sealed record ScoringRequest
 {
     /// <summary>Image files of the prompt, in order.</summary>
     public IReadOnlyList<string> Images { get; init; } = [];
@@ -35,10 +35,10 @@ public sealed record ScoringRequest
 /// <param name="Tokens">Its token ids.</param>
 /// <param name="LogProbs">The log-prob of each, at temperature 1.</param>
 /// <param name="PromptTokens">Length of the prompt, images included.</param>
-public sealed record ScoringResult(int[] Tokens, float[] LogProbs, int PromptTokens);
+internal sealed record ScoringResult(int[] Tokens, float[] LogProbs, int PromptTokens);
 
 /// <summary>How likely a policy finds a given completion: the training forward on one prompt.</summary>
-public static class Scoring
+internal static class Scoring
 {
     /// <summary>Scores a completion.</summary>
     /// <exception cref="InputException">An image cannot be read, the prompt is too long, or there is no completion.</exception>

@@ -5,7 +5,7 @@ using LrIad.Engine.Learn;
 namespace LrIad.Engine;
 
 /// <summary>THE MAIN PATH: GRPO as the paper's method section tells it, a batch of prompts at a time.</summary>
-public static class Training
+internal static class Training
 {
     /// <summary>Trains an adapter from labels alone.</summary>
     /// <param name="config">The run.</param>

@@ -9,10 +9,10 @@ namespace LrIad.Interop;
 /// <param name="Residual">Whether a matrix of y's form is added.</param>
 /// <param name="Float32">Whether y is float32 instead of bfloat16.</param>
 /// <param name="Back">Whether it is y = x·W instead, W being [inputs, outputs]: the way gradients go.</param>
-public readonly record struct Product(int Rows, int Outputs, int Inputs, long Stride, bool Bias, bool Residual, bool Float32, bool Back);
+internal readonly record struct Product(int Rows, int Outputs, int Inputs, long Stride, bool Bias, bool Residual, bool Float32, bool Back);
 
 /// <summary>Matrix products by cuBLASLt. What it finds out about a shape is kept.</summary>
-public sealed unsafe class CublasLt : IDisposable
+internal sealed unsafe class CublasLt : IDisposable
 {
     /// <summary>What the vendor advises for this generation.</summary>
     private const long WorkspaceBytes = 32L << 20;

@@ -4,7 +4,7 @@ using static LrIad.Interop.CudaException;
 namespace LrIad.Interop;
 
 /// <summary>A GPU and this process's hold on it: its primary context, one stream in whose order everything happens, and memory from the driver's pool.</summary>
-public sealed class CudaContext : IDisposable
+internal sealed class CudaContext : IDisposable
 {
     private const int PoolReleaseThreshold = 4;
     private const int PoolUsedHigh = 8;

@@ -4,7 +4,7 @@ using static LrIad.Interop.CudaException;
 namespace LrIad.Interop;
 
 /// <summary>Compiled kernels, loaded.</summary>
-public sealed class CudaModule : SafeHandle
+internal sealed class CudaModule : SafeHandle
 {
     /// <param name="image">A fatbin; the driver picks what fits the GPU.</param>
     public unsafe CudaModule(ReadOnlySpan<byte> image)
@@ -41,7 +41,7 @@ public sealed class CudaModule : SafeHandle
 }
 
 /// <summary>A kernel. It takes one struct; a launch allocates nothing.</summary>
-public sealed class CudaKernel
+internal sealed class CudaKernel
 {
     private const int MaxDynamicSharedBytes = 8;
     private const int DefaultSharedBytes = 48 << 10;

@@ -4,7 +4,7 @@ using static LrIad.Interop.CudaException;
 namespace LrIad.Interop;
 
 /// <summary>Work that the GPU does in order.</summary>
-public sealed class CudaStream : SafeHandle
+internal sealed class CudaStream : SafeHandle
 {
     private const uint NonBlocking = 1;
 
@@ -77,7 +77,7 @@ public sealed class CudaStream : SafeHandle
 }
 
 /// <summary>A point in a stream; two of them measure the time between.</summary>
-public sealed class CudaEvent : SafeHandle
+internal sealed class CudaEvent : SafeHandle
 {
     /// <summary>An event that has not been recorded yet.</summary>
     public CudaEvent()

@@ -4,13 +4,13 @@ namespace LrIad.Interop;
 /// <param name="Name">The kernel, product or copy.</param>
 /// <param name="Start">Milliseconds since the trace began.</param>
 /// <param name="Milliseconds">How long it took.</param>
-public readonly record struct CudaSpan(string Name, double Start, double Milliseconds);
+internal readonly record struct CudaSpan(string Name, double Start, double Milliseconds);
 
 /// <summary>
 /// Times everything that a stream is asked to do while it is the stream's trace, by an event in front of and behind each piece of work. Kernels that would start
 /// before the one in front has finished no longer do, so the whole takes a little longer than without.
 /// </summary>
-public sealed class CudaTrace : IDisposable
+internal sealed class CudaTrace : IDisposable
 {
     private readonly CudaStream _stream;
     private readonly CudaEvent _origin = new();

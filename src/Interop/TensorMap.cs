@@ -6,7 +6,7 @@ namespace LrIad.Interop;
 
 /// <summary>What Hopper's copy engine has to know of a bfloat16 matrix to fetch tiles of it: CUtensorMap.</summary>
 [StructLayout(LayoutKind.Sequential)]
-public unsafe struct TensorMap
+internal unsafe struct TensorMap
 {
     private const int Bytes = 128;
     private const int BFloat16 = 9;

@@ -5,7 +5,7 @@ using TorchSharp;
 namespace LrIad.Learn;
 
 /// <summary>Whether libtorch, which training alone needs, can be loaded here.</summary>
-public static class LibTorch
+internal static class LibTorch
 {
     private const string Fix =
         "it was built for a newer libstdc++ (Debian 13, Ubuntu 24.04 and later have it). On Debian 12 run: sudo ./build.sh setup";

@@ -14,7 +14,7 @@ namespace LrIad.Learn;
 /// LoRA factors as fp32 parameters, the GRPO family of objectives, and AdamW, in TorchSharp. The log-probs come in as a leaf and their gradient goes out; the
 /// factors' gradients come in and go through the published, scaled factors to the parameters, which hold all layers' matrices of a kind in one. No managed code runs inside a backward pass.
 /// </summary>
-public sealed class PolicyLearner : IPolicyLearner
+internal sealed class PolicyLearner : IPolicyLearner
 {
     private const string NothingChanged = "Nothing was changed by this step; lower --learning-rate, or go on from the last checkpoint with --resume.";
 

@@ -8,19 +8,19 @@ namespace LrIad.Engine.Bench;
 /// <param name="Milliseconds">Median.</param>
 /// <param name="Floor">Milliseconds that the bytes or the operations take at the ceiling measured in the same run.</param>
 /// <param name="Bound">Which of the two, and how much.</param>
-public sealed record BenchRow(string Name, double Milliseconds, double Floor, string Bound);
+internal sealed record BenchRow(string Name, double Milliseconds, double Floor, string Bound);
 
 /// <summary>What the GPU can do at best, measured.</summary>
 /// <param name="ReadBytesPerSecond">Reading device memory.</param>
 /// <param name="FlopsPerSecond">A product of 8192 × 8192 × 8192 in bfloat16.</param>
-public sealed record Ceilings(double ReadBytesPerSecond, double FlopsPerSecond);
+internal sealed record Ceilings(double ReadBytesPerSecond, double FlopsPerSecond);
 
 /// <summary>Everything one run measured.</summary>
 /// <param name="Device">The GPU's name.</param>
 /// <param name="Geometry">Whose sizes the random weights had.</param>
 /// <param name="Ceilings">What the GPU can do at best.</param>
 /// <param name="Rows">The rows, in the order they were measured.</param>
-public sealed record BenchReport(string Device, string Geometry, Ceilings Ceilings, IReadOnlyList<BenchRow> Rows)
+internal sealed record BenchReport(string Device, string Geometry, Ceilings Ceilings, IReadOnlyList<BenchRow> Rows)
 {
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 

@@ -4,7 +4,7 @@ using LrIad.Engine.Model;
 namespace LrIad.Engine.Bench;
 
 // One operation of the seam at a time, on the device alone.
-public sealed partial class Benchmark
+internal sealed partial class Benchmark
 {
     private const int AdapterRank = 4;
 

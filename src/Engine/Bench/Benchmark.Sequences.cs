@@ -3,7 +3,7 @@ using LrIad.Engine.Model;
 
 namespace LrIad.Engine.Bench;
 
-public sealed partial class Benchmark
+internal sealed partial class Benchmark
 {
     /// <summary>Groups of completions on their way, as the generator keeps them.</summary>
     private sealed class Sequences : IDisposable

@@ -10,7 +10,7 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Bench;
 
 // A GRPO step, phase by phase, with the parts that training has.
-public sealed partial class Benchmark
+internal sealed partial class Benchmark
 {
     private const int TrainedTokens = 200;
     private const int StepRepeats = 3;

@@ -8,7 +8,7 @@ using LrIad.Engine.Model;
 namespace LrIad.Engine.Bench;
 
 /// <summary>Measures the engine on the GPU with weights that mean nothing: through the seam, as inspection and rollout use it.</summary>
-public sealed partial class Benchmark : IDisposable
+internal sealed partial class Benchmark : IDisposable
 {
     /// <summary>Patches of the image that is measured: 44 × 46, 506 tokens.</summary>
     private const int GridH = 44;

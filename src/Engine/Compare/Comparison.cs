@@ -4,7 +4,7 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Compare;
 
 /// <summary>A system among those compared.</summary>
-public sealed record ComparedSystem
+internal sealed record ComparedSystem
 {
     /// <summary>What it is called.</summary>
     public required string Name { get; init; }
@@ -25,10 +25,10 @@ public sealed record ComparedSystem
 /// <param name="FirstAlone">Images that the first alone is right on.</param>
 /// <param name="SecondAlone">Images that the second alone is right on.</param>
 /// <param name="P">Chance of so uneven a split, or a more uneven one, between systems that are equally often right.</param>
-public sealed record ComparedPair(string First, string Second, int FirstAlone, int SecondAlone, double P);
+internal sealed record ComparedPair(string First, string Second, int FirstAlone, int SecondAlone, double P);
 
 /// <summary>Systems on the same images: figures of each, and of each pair whether one is right more often than chance explains.</summary>
-public sealed record Comparison
+internal sealed record Comparison
 {
     /// <summary>Images that all systems have.</summary>
     public required int Images { get; init; }

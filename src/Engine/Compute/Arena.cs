@@ -6,7 +6,7 @@ namespace LrIad.Engine.Compute;
 /// Memory that lives and dies together. Buffers are carved from it one after another and freed all at once, when the arena is disposed.
 /// Fresh memory is zero.
 /// </summary>
-public sealed class Arena : IDisposable
+internal sealed class Arena : IDisposable
 {
     private const int Alignment = 256;
     private const long ChunkBytes = 16L << 20;

@@ -6,7 +6,7 @@ namespace LrIad.Engine.Compute;
 /// </summary>
 /// <param name="backend">Where attention is computed.</param>
 /// <param name="arena">Whose memory the lists take; their buffers grow by doubling and then stay.</param>
-public sealed class AttentionWork(Backend backend, Arena arena)
+internal sealed class AttentionWork(Backend backend, Arena arena)
 {
     private View<AttentionItem> _items;
     private View<int> _blocks;

@@ -1,6 +1,6 @@
 namespace LrIad.Engine.Compute;
 
-public abstract partial class Backend
+internal abstract partial class Backend
 {
     /// <summary>dx of <see cref="LogProb"/>: ∂logp/∂logit = (1[token = target] − softmax) / temperature, through head and norm.</summary>
     /// <param name="x">[T, H] as in the forward pass.</param>

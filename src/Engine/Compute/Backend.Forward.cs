@@ -1,6 +1,6 @@
 namespace LrIad.Engine.Compute;
 
-public abstract partial class Backend
+internal abstract partial class Backend
 {
     /// <summary>x[t] = table[ids[t]], or row −ids[t] − 1 of <paramref name="features"/> where ids[t] is negative (an image token).</summary>
     /// <param name="ids">[T].</param>

@@ -6,7 +6,7 @@ namespace LrIad.Engine.Compute;
 /// and q); sums, norms, soft-maxes, rotary angles and log-probs are computed in float32. A row of a result depends on that row's own inputs alone, never on
 /// its neighbours in the batch (on the CPU bit for bit). Public methods check shapes once and call the protected cores.
 /// </summary>
-public abstract partial class Backend : IDisposable
+internal abstract partial class Backend : IDisposable
 {
     /// <summary>What to call it in messages: <c>cpu</c> or <c>cuda</c>.</summary>
     public abstract string Name { get; }

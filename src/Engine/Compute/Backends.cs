@@ -4,7 +4,7 @@ using LrIad.Engine.Compute.Cuda;
 namespace LrIad.Engine.Compute;
 
 /// <summary>The backends by name.</summary>
-public static class Backends
+internal static class Backends
 {
     /// <summary>Opens one: auto (a GPU where there is one, else the CPU), cpu or cuda.</summary>
     /// <exception cref="InputException">There is none of this name, or no GPU for it.</exception>

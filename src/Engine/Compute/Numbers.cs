@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 namespace LrIad.Engine.Compute;
 
 /// <summary>Conversions between float32 and bfloat16, and what to say when a model's output is none.</summary>
-public static unsafe class Numbers
+internal static unsafe class Numbers
 {
     /// <summary>The nearest bfloat16, ties to even; NaN stays NaN.</summary>
     public static ushort ToBFloat16(float value)

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace LrIad.Engine.Compute;
 
 /// <summary>Which normalisation a sub-layer starts with.</summary>
-public enum NormKind
+internal enum NormKind
 {
     /// <summary>x / rms(x) · weight (decoder).</summary>
     RootMeanSquare,
@@ -17,12 +17,12 @@ public enum NormKind
 /// <param name="Weight">[1, C].</param>
 /// <param name="Bias">[1, C] or empty.</param>
 /// <param name="Epsilon">Added to the mean square or the variance.</param>
-public sealed record Norm(NormKind Kind, Tensor Weight, Tensor Bias, float Epsilon);
+internal sealed record Norm(NormKind Kind, Tensor Weight, Tensor Bias, float Epsilon);
 
 /// <summary>y = x·Wᵀ + b.</summary>
 /// <param name="Weight">[outputs, inputs].</param>
 /// <param name="Bias">[1, outputs] or empty.</param>
-public sealed record Linear(Tensor Weight, Tensor Bias)
+internal sealed record Linear(Tensor Weight, Tensor Bias)
 {
     /// <summary>Columns of x.</summary>
     public int Inputs => Weight.Columns;
@@ -32,10 +32,10 @@ public sealed record Linear(Tensor Weight, Tensor Bias)
 }
 
 /// <summary>What <see cref="Backend.ProjectQkv"/> starts from: one norm, three products.</summary>
-public sealed record QkvWeights(Norm Norm, Linear Query, Linear Key, Linear Value);
+internal sealed record QkvWeights(Norm Norm, Linear Query, Linear Key, Linear Value);
 
 /// <summary>The two kinds of feed-forward block in Qwen2-VL.</summary>
-public enum FeedForwardKind
+internal enum FeedForwardKind
 {
     /// <summary>down(silu(gate(x)) · up(x)), decoder.</summary>
     GatedSilu,
@@ -50,27 +50,27 @@ public enum FeedForwardKind
 /// <param name="Gate">Gate product, null for <see cref="FeedForwardKind.QuickGelu"/>.</param>
 /// <param name="Up">Up product, or fc1.</param>
 /// <param name="Down">Down product, or fc2.</param>
-public sealed record FeedForwardWeights(FeedForwardKind Kind, Norm Norm, Linear? Gate, Linear Up, Linear Down)
+internal sealed record FeedForwardWeights(FeedForwardKind Kind, Norm Norm, Linear? Gate, Linear Up, Linear Down)
 {
     /// <summary>Columns that the forward pass keeps for the backward one: gate | up before the non-linearity.</summary>
     public int SavedColumns => Up.Outputs * (Gate is null ? 1 : 2);
 }
 
 /// <summary>The 2×2 patch merger: layer norm a patch, four patches side by side, linear, GELU (erf), linear.</summary>
-public sealed record MergerWeights(Norm Norm, Linear First, Linear Second);
+internal sealed record MergerWeights(Norm Norm, Linear First, Linear Second);
 
 /// <summary>The last norm and the product with the vocabulary.</summary>
 /// <param name="Norm">Final norm.</param>
 /// <param name="Weight">[vocabulary, hidden].</param>
-public sealed record HeadWeights(Norm Norm, Tensor Weight);
+internal sealed record HeadWeights(Norm Norm, Tensor Weight);
 
 /// <summary>A low-rank update y += (x·Aᵀ)·Bᵀ, the LoRA scale folded into B.</summary>
 /// <param name="A">[rank, inputs], float32.</param>
 /// <param name="B">[outputs, rank], float32, already multiplied by alpha / rank.</param>
-public readonly record struct LowRank(Tensor A, Tensor B);
+internal readonly record struct LowRank(Tensor A, Tensor B);
 
 /// <summary>The adapter of one decoder layer (or, with the same shapes, its gradient).</summary>
-public sealed record AdapterLayer(LowRank Query, LowRank Value)
+internal sealed record AdapterLayer(LowRank Query, LowRank Value)
 {
     /// <summary>Rank of both updates.</summary>
     public int Rank => Query.A.Rows;
@@ -84,7 +84,7 @@ public sealed record AdapterLayer(LowRank Query, LowRank Value)
 /// <param name="Seed">The run's seed.</param>
 /// <param name="Step">The optimizer step.</param>
 /// <param name="Layer">The decoder layer.</param>
-public readonly record struct Dropout(float Probability, ulong Seed, int Step, int Layer);
+internal readonly record struct Dropout(float Probability, ulong Seed, int Step, int Layer);
 
 /// <summary>
 /// Rotary position embedding over a head: frequency i rotates the pair (i, i + HeadDim/2) by angle position[Axis[i]] · InverseFrequency[i].
@@ -93,11 +93,11 @@ public readonly record struct Dropout(float Probability, ulong Seed, int Step, i
 /// <param name="HeadDim">Columns of a head.</param>
 /// <param name="Axis">For each of HeadDim/2 frequencies, which of a row's three positions it follows.</param>
 /// <param name="InverseFrequency">Radians a position, float32 as the reference computes them.</param>
-public sealed record Rotary(int HeadDim, int[] Axis, float[] InverseFrequency);
+internal sealed record Rotary(int HeadDim, int[] Axis, float[] InverseFrequency);
 
 /// <summary>Where a packed row stands: its rotary positions, the key-value slot it fills, and whether (and with which dropout mask) the adapter acts on it.</summary>
 [StructLayout(LayoutKind.Sequential)]
-public record struct TokenRow(int Position0, int Position1, int Position2, int Slot, int Adapter, uint DropoutId, uint DropoutPosition, int Reserved = 0);
+internal record struct TokenRow(int Position0, int Position1, int Position2, int Slot, int Adapter, uint DropoutId, uint DropoutPosition, int Reserved = 0);
 
 /// <summary>
 /// One piece of attention: some query rows over one run of keys. Several items may name the same rows; their partial results
@@ -110,7 +110,7 @@ public record struct TokenRow(int Position0, int Position1, int Position2, int S
 /// <param name="Causal">1: row i sees the first Keys − Rows + 1 + i keys (its own last); 0: every row sees all keys.</param>
 /// <param name="Group">Items of one group may share rows or keys; items of different groups never do, so groups can be computed side by side.</param>
 [StructLayout(LayoutKind.Sequential)]
-public record struct AttentionItem(int FirstRow, int Rows, int FirstBlock, int Keys, int Causal, int Group);
+internal record struct AttentionItem(int FirstRow, int Rows, int FirstBlock, int Keys, int Causal, int Group);
 
 /// <summary>
 /// Keys and values of one layer, in blocks of <see cref="BlockSize"/> slots: [block][K|V][head][slot in block][column]. Its gradient has the same form in float32.
@@ -118,7 +118,7 @@ public record struct AttentionItem(int FirstRow, int Rows, int FirstBlock, int K
 /// <param name="Data">[blocks, 2 · Heads · 64 · HeadDim].</param>
 /// <param name="Heads">Key-value heads.</param>
 /// <param name="HeadDim">Columns of a head.</param>
-public readonly record struct KvLayer(Tensor Data, int Heads, int HeadDim)
+internal readonly record struct KvLayer(Tensor Data, int Heads, int HeadDim)
 {
     /// <summary>Slots in a block.</summary>
     public const int BlockSize = 64;
@@ -133,7 +133,7 @@ public readonly record struct KvLayer(Tensor Data, int Heads, int HeadDim)
 /// <param name="Temperature">The run's temperature: logits are divided by it before the soft-max. Must be positive.</param>
 /// <param name="Top">How many of the likeliest tokens are wanted too.</param>
 [StructLayout(LayoutKind.Sequential)]
-public record struct LogProbRow(int Row, int Target, float Temperature, int Top = 0);
+internal record struct LogProbRow(int Row, int Target, float Temperature, int Top = 0);
 
 /// <summary>A row to draw a token from. Temperature 0 takes the most likely token (the lowest id among equals) and reports its log-prob at temperature 1.</summary>
 /// <param name="Row">Row of x.</param>
@@ -147,7 +147,7 @@ public record struct LogProbRow(int Row, int Target, float Temperature, int Top 
 /// <param name="Mask">Which of the masks says what can be drawn, before top-k and top-p look at it; −1: everything. The log-prob stays that of the whole distribution.</param>
 /// <param name="Top">How many of the likeliest tokens are wanted too, allowed or not.</param>
 [StructLayout(LayoutKind.Sequential)]
-public record struct SampleRow(int Row, float Temperature, int TopK, float TopP, uint SeedLow, uint SeedHigh, uint Sample, uint Position, int Mask = -1, int Top = 0);
+internal record struct SampleRow(int Row, float Temperature, int TopK, float TopP, uint SeedLow, uint SeedHigh, uint Sample, uint Position, int Mask = -1, int Top = 0);
 
 /// <summary>What <see cref="Backend.LogProb"/> and <see cref="Backend.Sample"/> report for each listed row, R of them.</summary>
 /// <param name="Token">[R] drawn tokens; empty for LogProb.</param>
@@ -157,7 +157,7 @@ public record struct SampleRow(int Row, float Temperature, int TopK, float TopP,
 /// <param name="Options">[R, options] log-probability of each option token; empty where none are asked for.</param>
 /// <param name="TopToken">[R · N] the likeliest tokens of each row, as many as it asks for, most likely first, the lowest id among equals; empty where no row asks.</param>
 /// <param name="TopLogProb">[R · N] their log-probabilities.</param>
-public readonly record struct HeadResult(
+internal readonly record struct HeadResult(
     View<int> Token, View<float> LogProb, View<float> Entropy, View<float> LogSumExp, Tensor Options, View<int> TopToken = default, View<float> TopLogProb = default)
 {
     /// <summary>Likeliest tokens that a row can ask for at most.</summary>

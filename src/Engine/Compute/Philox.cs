@@ -12,7 +12,7 @@ namespace LrIad.Engine.Compute;
 /// of the block with first counter (i / 32)·8 + i mod 8.
 /// </para>
 /// </summary>
-public static class Philox
+internal static class Philox
 {
     private const uint M0 = 0xD2511F53;
     private const uint M1 = 0xCD9E8D57;

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace LrIad.Engine.Compute;
 
 /// <summary>A block of memory with one owner. Arenas and weight files own storages; tensors and views only look into them.</summary>
-public abstract class Storage : SafeHandle
+internal abstract class Storage : SafeHandle
 {
     /// <param name="bytes">Size of the block.</param>
     protected Storage(long bytes)

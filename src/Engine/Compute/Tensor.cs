@@ -4,7 +4,7 @@ using System.Runtime.CompilerServices;
 namespace LrIad.Engine.Compute;
 
 /// <summary>How a matrix's elements are stored.</summary>
-public enum ElementType
+internal enum ElementType
 {
     /// <summary>IEEE single precision.</summary>
     Float32,
@@ -14,7 +14,7 @@ public enum ElementType
 }
 
 /// <summary>What element types are.</summary>
-public static class ElementTypes
+internal static class ElementTypes
 {
     /// <summary>Bytes of an element.</summary>
     public static int Bytes(this ElementType type) => type == ElementType.Float32 ? sizeof(float) : sizeof(ushort);
@@ -29,7 +29,7 @@ public static class ElementTypes
 /// <param name="Rows">Number of rows.</param>
 /// <param name="Columns">Elements in a row; rows follow each other without gaps.</param>
 [DebuggerDisplay("{Type}[{Rows}, {Columns}]")]
-public readonly record struct Tensor(Storage? Storage, long Offset, ElementType Type, int Rows, int Columns)
+internal readonly record struct Tensor(Storage? Storage, long Offset, ElementType Type, int Rows, int Columns)
 {
     /// <summary>True for the absent tensor.</summary>
     public bool IsEmpty => Storage is null;
@@ -74,7 +74,7 @@ public readonly record struct Tensor(Storage? Storage, long Offset, ElementType 
 /// <param name="Storage">The memory the view looks into.</param>
 /// <param name="Offset">Bytes from the start of the storage.</param>
 /// <param name="Length">Number of values.</param>
-public readonly record struct View<T>(Storage? Storage, long Offset, int Length)
+internal readonly record struct View<T>(Storage? Storage, long Offset, int Length)
     where T : unmanaged
 {
     /// <summary>True for the absent view.</summary>

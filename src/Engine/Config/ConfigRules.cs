@@ -5,7 +5,7 @@ using System.Text.Json.Nodes;
 namespace LrIad.Engine.Config;
 
 /// <summary>What a configuration must fulfil before a run starts.</summary>
-public static class ConfigRules
+internal static class ConfigRules
 {
     /// <summary>How configurations are saved.</summary>
     public static JsonSerializerOptions Json { get; } = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };

@@ -1,7 +1,7 @@
 namespace LrIad.Engine.Config;
 
 /// <summary>How completions are drawn. Always the run's own choice: a checkpoint's generation_config.json never decides it.</summary>
-public sealed record SamplingOptions
+internal sealed record SamplingOptions
 {
     /// <summary>Tokens a completion may have.</summary>
     public int MaxCompletionLength { get; init; } = 256;
@@ -17,7 +17,7 @@ public sealed record SamplingOptions
 }
 
 /// <summary>Rewards and their parameters (method.md, Rewards).</summary>
-public sealed record RewardOptions
+internal sealed record RewardOptions
 {
     /// <summary>Names of the rewards that are summed: format, focal, accuracy, or registered ones.</summary>
     public IReadOnlyList<string> Names { get; init; } = ["format", "focal"];
@@ -39,7 +39,7 @@ public sealed record RewardOptions
 }
 
 /// <summary>LoRA on q_proj and v_proj.</summary>
-public sealed record LoraOptions
+internal sealed record LoraOptions
 {
     /// <summary>r.</summary>
     public int Rank { get; init; } = 4;
@@ -52,7 +52,7 @@ public sealed record LoraOptions
 }
 
 /// <summary>What is maximised, and how (method.md, Advantage and Objective).</summary>
-public sealed record ObjectiveOptions
+internal sealed record ObjectiveOptions
 {
     /// <summary><c>grpo</c>, <c>dr_grpo</c>, <c>dapo</c> or <c>gspo</c>.</summary>
     public string LossType { get; init; } = "grpo";
@@ -74,7 +74,7 @@ public sealed record ObjectiveOptions
 }
 
 /// <summary>AdamW and its schedule.</summary>
-public sealed record OptimizerOptions
+internal sealed record OptimizerOptions
 {
     /// <summary>Peak learning rate.</summary>
     public double LearningRate { get; init; } = 1e-6;
@@ -95,10 +95,10 @@ public sealed record OptimizerOptions
 /// <param name="Split"><c>all</c>, <c>train</c> or <c>test</c>.</param>
 /// <param name="Categories">These categories alone; null: all of them.</param>
 /// <param name="WithoutCategories">Categories left out; null: none.</param>
-public sealed record DataSource(string Path, string Layout = "auto", string Split = "all", IReadOnlyList<string>? Categories = null, IReadOnlyList<string>? WithoutCategories = null);
+internal sealed record DataSource(string Path, string Layout = "auto", string Split = "all", IReadOnlyList<string>? Categories = null, IReadOnlyList<string>? WithoutCategories = null);
 
 /// <summary>A training run, resolved once and saved beside its results.</summary>
-public sealed record TrainConfig
+internal sealed record TrainConfig
 {
     /// <summary>Base model folder.</summary>
     public string Model { get; init; } = "";
@@ -190,7 +190,7 @@ public sealed record TrainConfig
 }
 
 /// <summary>An evaluation, resolved once and saved beside its results.</summary>
-public sealed record EvalConfig
+internal sealed record EvalConfig
 {
     /// <summary>Base model folder.</summary>
     public string Model { get; init; } = "";

@@ -3,7 +3,7 @@ namespace LrIad.Engine.Data;
 /// <summary>How many of what: a row of the paper's Table I.</summary>
 /// <param name="Defect">Defect images.</param>
 /// <param name="Normal">Normal images.</param>
-public readonly record struct ClassCounts(int Defect, int Normal)
+internal readonly record struct ClassCounts(int Defect, int Normal)
 {
     /// <summary>Share of defects; null where there are no images.</summary>
     public double? DefectShare => Defect + Normal == 0 ? null : (double)Defect / (Defect + Normal);
@@ -19,7 +19,7 @@ public readonly record struct ClassCounts(int Defect, int Normal)
 /// <param name="Counts">Of all its images.</param>
 /// <param name="Splits">Of each split; of <c>all</c> alone where the layout names none.</param>
 /// <param name="DefectTypes">Images of each defect that the data set names.</param>
-public sealed record DataCounts(ClassCounts Counts, IReadOnlyDictionary<string, ClassCounts> Splits, IReadOnlyDictionary<string, int> DefectTypes)
+internal sealed record DataCounts(ClassCounts Counts, IReadOnlyDictionary<string, ClassCounts> Splits, IReadOnlyDictionary<string, int> DefectTypes)
 {
     internal static DataCounts Of(IReadOnlyList<Sample> samples) => new(
         ClassCounts.Of(samples),
@@ -30,7 +30,7 @@ public sealed record DataCounts(ClassCounts Counts, IReadOnlyDictionary<string, 
 /// <summary>The paper's Table I for a data set.</summary>
 /// <param name="All">All of it.</param>
 /// <param name="Categories">The same for each category.</param>
-public sealed record DataStats(DataCounts All, IReadOnlyDictionary<string, DataCounts> Categories)
+internal sealed record DataStats(DataCounts All, IReadOnlyDictionary<string, DataCounts> Categories)
 {
     /// <summary>Counts a data set.</summary>
     public static DataStats Of(IReadOnlyList<Sample> samples)

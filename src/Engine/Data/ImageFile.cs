@@ -7,10 +7,10 @@ namespace LrIad.Engine.Data;
 /// <param name="Width">Pixels in a row.</param>
 /// <param name="Height">Rows.</param>
 /// <param name="Data">Width · Height · 3 bytes.</param>
-public sealed record RgbImage(int Width, int Height, byte[] Data);
+internal sealed record RgbImage(int Width, int Height, byte[] Data);
 
 /// <summary>Reads PNG, JPEG, BMP, WebP and TIFF files as Pillow's <c>convert("RGB")</c> does: alpha is dropped, 16-bit channels keep their upper 8 bits.</summary>
-public static class ImageFile
+internal static class ImageFile
 {
     /// <summary>The largest image that is decoded by default, in pixels: what a file declares is checked before any memory is taken.</summary>
     public const long DefaultMaxPixels = 64_000_000;

@@ -6,7 +6,7 @@ namespace LrIad.Engine.Data;
 /// Reads data folders in the layouts people have. Labels come from folder names, a split file or a manifest; masks (<c>ground_truth</c>, a csv's mask column) are
 /// never opened.
 /// </summary>
-public static class ImageFolder
+internal static class ImageFolder
 {
     private static readonly HashSet<string> Extensions = new([".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"], StringComparer.OrdinalIgnoreCase);
     private static readonly HashSet<string> MaskNames = new(["ground_truth", "masks", "mask"], StringComparer.OrdinalIgnoreCase);

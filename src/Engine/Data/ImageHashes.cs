@@ -6,7 +6,7 @@ using System.Text.RegularExpressions;
 namespace LrIad.Engine.Data;
 
 /// <summary>Images by their content: the SHA-256 of a file, whatever it is called and wherever it lies.</summary>
-public static partial class ImageHashes
+internal static partial class ImageHashes
 {
     /// <summary>The file beside an adapter that keeps the hashes of its training images: one a line, in hexadecimal digits, sorted.</summary>
     public const string FileName = "training_images.sha256";

@@ -8,7 +8,7 @@ namespace LrIad.Engine.Data;
 /// <param name="GridT">Patches in time: 1.</param>
 /// <param name="GridH">Patches in height.</param>
 /// <param name="GridW">Patches in width.</param>
-public sealed record ImagePatches(byte[] Levels, int GridT, int GridH, int GridW)
+internal sealed record ImagePatches(byte[] Levels, int GridT, int GridH, int GridW)
 {
     /// <summary>Number of patches.</summary>
     public int Patches => GridT * GridH * GridW;

@@ -3,7 +3,7 @@ namespace LrIad.Engine.Data;
 /// <summary>Image files to patches, as Hugging Face's Qwen2-VL processor makes them. Safe to use from several threads.</summary>
 /// <param name="settings">The model's own.</param>
 /// <param name="maxPixels">The run's limit; the smaller of the two counts.</param>
-public sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
+internal sealed class ImageProcessor(PreprocessorSettings settings, int maxPixels)
 {
     private const double LargestAspectRatio = 200;
 

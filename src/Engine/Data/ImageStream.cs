@@ -4,10 +4,10 @@ namespace LrIad.Engine.Data;
 /// <param name="File">The file.</param>
 /// <param name="Image">Its patches; null where the file cannot be used.</param>
 /// <param name="Problem">Why not; null where it can.</param>
-public sealed record ReadImage(string File, ImagePatches? Image, InputException? Problem);
+internal sealed record ReadImage(string File, ImagePatches? Image, InputException? Problem);
 
 /// <summary>Reads images on other threads before they are asked for, so that decoding goes on while the model works.</summary>
-public static class ImageStream
+internal static class ImageStream
 {
     /// <summary>Images read at a time: a core is left to the thread that drives the model, which must not wait for its turn between two launches.</summary>
     internal static readonly int Readers = Math.Max(1, Environment.ProcessorCount - 1);

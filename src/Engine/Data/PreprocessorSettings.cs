@@ -8,7 +8,7 @@ namespace LrIad.Engine.Data;
 /// <param name="MaxPixels">Larger images are reduced to this many pixels.</param>
 /// <param name="Mean">Subtracted from each channel, of values from 0 to 1.</param>
 /// <param name="Std">Each channel is divided by it.</param>
-public sealed record PreprocessorSettings(int PatchSize, int TemporalPatchSize, int MergeSize, int MinPixels, int MaxPixels, double[] Mean, double[] Std)
+internal sealed record PreprocessorSettings(int PatchSize, int TemporalPatchSize, int MergeSize, int MinPixels, int MaxPixels, double[] Mean, double[] Std)
 {
     /// <summary>[3, 256]: what each of the 256 levels of a channel is after normalisation.</summary>
     public float[] NormalisedLevels() => [.. Enumerable.Range(0, 3 * 256).Select(i => (float)(((i % 256 / 255.0) - Mean[i / 256]) / Std[i / 256]))];

@@ -7,7 +7,7 @@ namespace LrIad.Engine.Data;
 /// Pillow's bicubic resize of 8-bit images: a = −0.5, the kernel widened by the ratio when reducing, coefficients in fixed point of 22 bits, the horizontal pass
 /// before the vertical one, each rounded and clipped to 8 bits; a pass that would change nothing is left out.
 /// </summary>
-public static class Resampler
+internal static class Resampler
 {
     private const int PrecisionBits = 32 - 8 - 2;
     private const int Half = 1 << (PrecisionBits - 1);

@@ -4,7 +4,7 @@ using LrIad.Engine.Compute;
 namespace LrIad.Engine.Evaluate;
 
 /// <summary>95% intervals [low, high] of figures, under their names; null where the figure is.</summary>
-public sealed record FigureIntervals
+internal sealed record FigureIntervals
 {
     /// <summary>Of the balanced accuracy.</summary>
     [JsonPropertyName("balanced_accuracy")]
@@ -35,7 +35,7 @@ public sealed record FigureIntervals
 /// Percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13): the images of each class are drawn again, with replacement and as many as
 /// there are, and the figures computed anew; the middle 95% of what comes out is the interval. It says what these images can prove of this model, not how much training runs differ.
 /// </summary>
-public static class Bootstrap
+internal static class Bootstrap
 {
     /// <summary>How often the images are drawn again.</summary>
     public const int Draws = 2000;

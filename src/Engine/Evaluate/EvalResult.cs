@@ -6,7 +6,7 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Evaluate;
 
 /// <summary>One image's verdict: a line of predictions.jsonl (anomalib's field names).</summary>
-public sealed record Prediction
+internal sealed record Prediction
 {
     /// <summary>The image file.</summary>
     [JsonPropertyName("image_path")]
@@ -55,7 +55,7 @@ public sealed record Prediction
 }
 
 /// <summary>95% intervals of the figures (<see cref="Bootstrap"/>).</summary>
-public sealed record IntervalSet
+internal sealed record IntervalSet
 {
     /// <summary>Over all images.</summary>
     [JsonPropertyName("pooled")]
@@ -70,7 +70,7 @@ public sealed record IntervalSet
 }
 
 /// <summary>What a threshold was chosen on.</summary>
-public sealed record ChosenOn
+internal sealed record ChosenOn
 {
     /// <summary>The data.</summary>
     [JsonPropertyName("data")]
@@ -86,7 +86,7 @@ public sealed record ChosenOn
 }
 
 /// <summary>The verdicts of the score: "defect" where it reaches a threshold that was chosen on other images.</summary>
-public sealed record Thresholded
+internal sealed record Thresholded
 {
     /// <summary>The threshold.</summary>
     [JsonPropertyName("threshold")]
@@ -114,7 +114,7 @@ public sealed record Thresholded
 }
 
 /// <summary>Whether images of the test were trained on, by the SHA-256 of their files.</summary>
-public sealed record TrainingOverlap
+internal sealed record TrainingOverlap
 {
     /// <summary>Whether it is known.</summary>
     [JsonPropertyName("checked")]
@@ -131,7 +131,7 @@ public sealed record TrainingOverlap
 }
 
 /// <summary>metrics.json.</summary>
-public sealed record EvalResult
+internal sealed record EvalResult
 {
     /// <summary>Over all images.</summary>
     [JsonPropertyName("pooled")]

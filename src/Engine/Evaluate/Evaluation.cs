@@ -12,10 +12,10 @@ namespace LrIad.Engine.Evaluate;
 /// <param name="Done">Images done.</param>
 /// <param name="Total">Images in all.</param>
 /// <param name="Note">Something to tell the user, or null.</param>
-public sealed record EvalProgress(int Done, int Total, string? Note = null);
+internal sealed record EvalProgress(int Done, int Total, string? Note = null);
 
 /// <summary>Runs a model over labelled images.</summary>
-public static class Evaluation
+internal static class Evaluation
 {
     /// <summary>How results are written.</summary>
     public static JsonSerializerOptions Json { get; } = new() { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };

@@ -8,14 +8,14 @@ namespace LrIad.Engine.Evaluate;
 /// <param name="Defect">Its label.</param>
 /// <param name="Verdict">The model's answer.</param>
 /// <param name="Score">Larger is more defective; null for the trivial answers.</param>
-public readonly record struct Judged(string Object, bool Defect, AnswerKind Verdict, double? Score)
+internal readonly record struct Judged(string Object, bool Defect, AnswerKind Verdict, double? Score)
 {
     /// <summary>The same image with the verdict that its score gives: a defect where it reaches the threshold.</summary>
     internal Judged At(double threshold) => this with { Verdict = Score >= threshold ? AnswerKind.Defect : AnswerKind.Normal };
 }
 
 /// <summary>Figures of one set of images, under the names of metrics.json; null where a figure does not exist (recall without defects, say).</summary>
-public sealed record Figures
+internal sealed record Figures
 {
     /// <summary>Images.</summary>
     [JsonPropertyName("n")]
@@ -75,7 +75,7 @@ public sealed record Figures
 }
 
 /// <summary>Pure functions from judged images to figures.</summary>
-public static class Metrics
+internal static class Metrics
 {
     /// <summary>The figures of a set of images.</summary>
     /// <param name="images">The images.</param>

@@ -4,7 +4,7 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Evaluate;
 
 /// <summary>How often reasoning says of a defect what the data set's name for it says.</summary>
-public sealed record Naming
+internal sealed record Naming
 {
     /// <summary>Defects found whose name says something.</summary>
     [JsonPropertyName("images")]
@@ -24,7 +24,7 @@ public sealed record Naming
 }
 
 /// <summary>Whether reasoning names defects rightly, by the rule of thumb of <see cref="DefectName"/>. Looked at are defects with a name that were answered "defect".</summary>
-public sealed record NamedDefects
+internal sealed record NamedDefects
 {
     /// <summary>The kind; null where no name says one.</summary>
     [JsonPropertyName("kind")]

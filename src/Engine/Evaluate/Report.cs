@@ -8,7 +8,7 @@ using System.Text.Json.Nodes;
 namespace LrIad.Engine.Evaluate;
 
 /// <summary>What a report shows.</summary>
-public sealed record ReportData
+internal sealed record ReportData
 {
     /// <summary>The evaluation.</summary>
     public required EvalResult Result { get; init; }
@@ -27,7 +27,7 @@ public sealed record ReportData
 }
 
 /// <summary>report.html: one file that needs nothing else to be looked at.</summary>
-public static class Report
+internal static class Report
 {
     private static readonly Lazy<Html> Style = new(() => Html.Trusted(Resource("Theme.css") + Resource("Report.css")));
     private static readonly Lazy<Html> Script = new(() => Html.Trusted(Resource("Theme.js") + Resource("Report.js")));

@@ -3,7 +3,7 @@ using System.Globalization;
 namespace LrIad.Engine.Evaluate;
 
 /// <summary>How a threshold of the score is chosen; an image whose score reaches it counts as a defect.</summary>
-public sealed record ThresholdRule
+internal sealed record ThresholdRule
 {
     private const string RecallPrefix = "recall=";
 

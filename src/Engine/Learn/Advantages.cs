@@ -5,10 +5,10 @@ namespace LrIad.Engine.Learn;
 /// <param name="RewardMean">Mean reward over all completions.</param>
 /// <param name="RewardStd">Mean over the groups of their rewards' standard deviation.</param>
 /// <param name="ZeroSpread">Share of groups whose rewards are all the same: they teach nothing.</param>
-public sealed record AdvantageResult(float[][] Values, double RewardMean, double RewardStd, double ZeroSpread);
+internal sealed record AdvantageResult(float[][] Values, double RewardMean, double RewardStd, double ZeroSpread);
 
 /// <summary>Rewards to advantages (Eq. 7 and 8).</summary>
-public static class Advantages
+internal static class Advantages
 {
     private const double Epsilon = 1e-4;
 

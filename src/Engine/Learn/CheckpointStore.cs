@@ -10,7 +10,7 @@ namespace LrIad.Engine.Learn;
 /// </summary>
 /// <param name="folder">The run's folder.</param>
 /// <param name="boundary">Called before every step of a save that touches the disk; tests make it fail.</param>
-public sealed class CheckpointStore(string folder, Action<string>? boundary = null)
+internal sealed class CheckpointStore(string folder, Action<string>? boundary = null)
 {
     private const string Prefix = "checkpoint-";
     private const string ManifestName = "manifest.json";

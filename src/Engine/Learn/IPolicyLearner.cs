@@ -8,10 +8,10 @@ namespace LrIad.Engine.Learn;
 /// <param name="Hidden">Inputs of q_proj and v_proj.</param>
 /// <param name="QueryOutputs">Outputs of q_proj.</param>
 /// <param name="ValueOutputs">Outputs of v_proj.</param>
-public sealed record AdapterShape(int Layers, int Rank, int Hidden, int QueryOutputs, int ValueOutputs);
+internal sealed record AdapterShape(int Layers, int Rank, int Hidden, int QueryOutputs, int ValueOutputs);
 
 /// <summary>Host copies of one layer's four matrices, row-major float32: A is [r, hidden], B is [outputs, r].</summary>
-public sealed record LayerFactors(float[] QueryA, float[] QueryB, float[] ValueA, float[] ValueB)
+internal sealed record LayerFactors(float[] QueryA, float[] QueryB, float[] ValueA, float[] ValueB)
 {
     /// <summary>The four, in this order.</summary>
     public IReadOnlyList<float[]> All => [QueryA, QueryB, ValueA, ValueB];
@@ -27,7 +27,7 @@ public sealed record LayerFactors(float[] QueryA, float[] QueryB, float[] ValueA
 }
 
 /// <summary>The completions of one micro-batch, flattened: what the objective sees. T tokens, C completions.</summary>
-public sealed record ObjectiveBatch
+internal sealed record ObjectiveBatch
 {
     /// <summary>[T] log-probs under the policy being trained.</summary>
     public required float[] LogProb { get; init; }
@@ -59,15 +59,15 @@ public sealed record ObjectiveBatch
 /// <param name="Loss">This micro-batch's share of the loss.</param>
 /// <param name="KlSum">Σ k3 over its tokens (0 without KL).</param>
 /// <param name="ClippedTokens">Tokens whose ratio was clipped (for gspo: tokens of clipped completions).</param>
-public sealed record ObjectiveResult(float[] Gradient, double Loss, double KlSum, int ClippedTokens);
+internal sealed record ObjectiveResult(float[] Gradient, double Loss, double KlSum, int ClippedTokens);
 
 /// <summary>A named fp32 array of an optimizer or parameter state, as checkpoints keep it.</summary>
-public sealed record StateArray(string Name, int[] Shape, float[] Values);
+internal sealed record StateArray(string Name, int[] Shape, float[] Values);
 
 /// <summary>
 /// What learns: it owns the adapter's parameters, how they turn into effective factors, the loss and the optimizer. The engine owns everything else.
 /// </summary>
-public interface IPolicyLearner : IDisposable
+internal interface IPolicyLearner : IDisposable
 {
     /// <summary>Shape of the adapter it was made for.</summary>
     AdapterShape Shape { get; }
@@ -98,4 +98,4 @@ public interface IPolicyLearner : IDisposable
 }
 
 /// <summary>Makes a learner for a run; the command line passes in the one of LrIad.Learn.</summary>
-public delegate IPolicyLearner LearnerFactory(AdapterShape shape, LoraOptions lora, ObjectiveOptions objective, OptimizerOptions optimizer, ulong seed);
+internal delegate IPolicyLearner LearnerFactory(AdapterShape shape, LoraOptions lora, ObjectiveOptions objective, OptimizerOptions optimizer, ulong seed);

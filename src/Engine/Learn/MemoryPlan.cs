@@ -13,7 +13,7 @@ namespace LrIad.Engine.Learn;
 /// <param name="Scratch">What single operations borrow, and the vision encoder's buffers.</param>
 /// <param name="PassRows">Rows of a training pass; at least one whole group's.</param>
 /// <param name="Recompute">Whether the backward pass computes every layer once more, so that little need be kept.</param>
-public sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows, bool Recompute)
+internal sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows, bool Recompute)
 {
     /// <summary>Rows of a training pass, whole groups, where memory is no matter: more do not make it faster.</summary>
     private const int FastPassRows = 5120;

@@ -10,17 +10,17 @@ namespace LrIad.Engine.Learn;
 /// <param name="ProbabilityOfRight">p of Eq. 4, in whichever of its meanings the run uses.</param>
 /// <param name="ClassWeight">f of Eq. 4 for the sample's class.</param>
 /// <param name="Options">Parameters.</param>
-public sealed record RewardContext(Answer Answer, bool Defect, double ProbabilityOfRight, double ClassWeight, RewardOptions Options)
+internal sealed record RewardContext(Answer Answer, bool Defect, double ProbabilityOfRight, double ClassWeight, RewardOptions Options)
 {
     /// <summary>Whether the answer is valid and right.</summary>
     public bool IsRight => Answer.Kind == (Defect ? AnswerKind.Defect : AnswerKind.Normal);
 }
 
 /// <summary>A reward: a pure function of a completion and its circumstances.</summary>
-public delegate double Reward(RewardContext context);
+internal delegate double Reward(RewardContext context);
 
 /// <summary>Rewards by name (Eq. 3, Eq. 4 and the ablation's baseline; others can be added).</summary>
-public sealed class RewardRegistry
+internal sealed class RewardRegistry
 {
     private readonly SortedDictionary<string, Reward> _rewards = new(StringComparer.Ordinal)
     {
@@ -48,7 +48,7 @@ public sealed class RewardRegistry
 /// f of Eq. 4, where it is <c>auto</c>: the inverse frequency of a class over the last 1,000 training samples, starting from the data set's counts, scaled to mean
 /// 1 over the two classes.
 /// </summary>
-public sealed class ClassWindow
+internal sealed class ClassWindow
 {
     private const int Size = 1000;
 
@@ -99,7 +99,7 @@ public sealed class ClassWindow
 }
 
 /// <summary>The rewards of a run: names resolved, options checked.</summary>
-public sealed class RewardRule
+internal sealed class RewardRule
 {
     private readonly RewardOptions _options;
     private readonly Reward[] _rewards;

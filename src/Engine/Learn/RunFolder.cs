@@ -1,7 +1,7 @@
 namespace LrIad.Engine.Learn;
 
 /// <summary>A run's output folder, held for one process.</summary>
-public sealed class RunFolder : IDisposable
+internal sealed class RunFolder : IDisposable
 {
     private const string LockName = ".lock";
 

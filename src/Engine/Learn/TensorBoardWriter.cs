@@ -9,7 +9,7 @@ namespace LrIad.Engine.Learn;
 /// Scalars for TensorBoard: an event file, that is TFRecords (length, its checksum, data, their checksum; CRC-32C, masked, little-endian) each holding one
 /// <c>Event</c> message in protocol buffers. All steps are in one file, so a resumed run cuts off what it will log again and goes on in it.
 /// </summary>
-public sealed class TensorBoardWriter : IDisposable
+internal sealed class TensorBoardWriter : IDisposable
 {
     /// <summary>Name of the file; TensorBoard looks for "tfevents" in it.</summary>
     public const string FileName = "events.out.tfevents.lriad-fast";

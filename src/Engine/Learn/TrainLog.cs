@@ -8,7 +8,7 @@ namespace LrIad.Engine.Learn;
 /// The logs of a run: a line of metrics.jsonl and a TensorBoard event for every step, a line of completions.jsonl for every completion. When a run is resumed,
 /// what was logged after its checkpoint is cut off, so that the logs read as if it had never stopped.
 /// </summary>
-public sealed class TrainLog : IDisposable
+internal sealed class TrainLog : IDisposable
 {
     /// <summary>Name of the file with a line a step.</summary>
     public const string MetricsName = "metrics.jsonl";

@@ -15,14 +15,14 @@ namespace LrIad.Engine.Learn;
 /// <param name="Steps">Steps in all.</param>
 /// <param name="Metrics">What was logged of it.</param>
 /// <param name="Note">Something to tell the user, or null.</param>
-public sealed record TrainingProgress(int Step, int Steps, JsonObject? Metrics, string? Note = null);
+internal sealed record TrainingProgress(int Step, int Steps, JsonObject? Metrics, string? Note = null);
 
 /// <summary>What a finished run says.</summary>
 /// <param name="Steps">Steps done in all.</param>
 /// <param name="Checkpoint">The last checkpoint.</param>
 /// <param name="Before">Evaluation before the first step, if any.</param>
 /// <param name="After">The last evaluation, if any.</param>
-public sealed record TrainingSummary(int Steps, string Checkpoint, EvalResult? Before, EvalResult? After);
+internal sealed record TrainingSummary(int Steps, string Checkpoint, EvalResult? Before, EvalResult? After);
 
 /// <summary>Everything a run holds: model, data, adapter, and the state that a checkpoint keeps. <see cref="Training"/> tells what happens to it.</summary>
 internal sealed class TrainingRun : IDisposable

@@ -6,7 +6,7 @@ namespace LrIad.Engine.Learn;
 /// The order of training samples, a function of the seed: draw number n is always the same sample, so a position is all a checkpoint needs. Every epoch has
 /// its own shuffle; balanced, the two classes take turns, each in its own shuffles.
 /// </summary>
-public sealed class TrainingSampler
+internal sealed class TrainingSampler
 {
     private readonly int[][] _pools;
     private readonly ulong _seed;
@@ -59,7 +59,7 @@ public sealed class TrainingSampler
 }
 
 /// <summary>The learning rate over a run.</summary>
-public static class LearningRateSchedule
+internal static class LearningRateSchedule
 {
     /// <summary>Learning rate of a step.</summary>
     /// <param name="schedule"><c>constant</c> or <c>cosine</c> (to zero at the last step).</param>

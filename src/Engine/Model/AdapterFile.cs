@@ -9,7 +9,7 @@ namespace LrIad.Engine.Model;
 /// <param name="Scale">What B is multiplied by when it acts: alpha / r, or alpha / √r with use_rslora.</param>
 /// <param name="Rank">r.</param>
 /// <param name="MaxPixels">The image limit it was trained with, where it is known.</param>
-public sealed record Adapter(IReadOnlyList<LayerFactors> Factors, double Scale, int Rank, int? MaxPixels)
+internal sealed record Adapter(IReadOnlyList<LayerFactors> Factors, double Scale, int Rank, int? MaxPixels)
 {
     /// <summary>The factors as they act: B multiplied by the scale.</summary>
     public IReadOnlyList<LayerFactors> Effective() =>
@@ -22,7 +22,7 @@ public sealed record Adapter(IReadOnlyList<LayerFactors> Factors, double Scale, 
 /// Reads and writes PEFT adapter folders: adapter_config.json and adapter_model.safetensors. What PEFT knows no field for lies beside them in lriad.json,
 /// because many of its versions refuse a configuration with an unknown field.
 /// </summary>
-public static class AdapterFile
+internal static class AdapterFile
 {
     private const string Weights = "adapter_model.safetensors";
     private const string Settings = "adapter_config.json";

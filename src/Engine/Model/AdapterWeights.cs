@@ -4,7 +4,7 @@ using LrIad.Engine.Learn;
 namespace LrIad.Engine.Model;
 
 /// <summary>An adapter's effective factors in the backend's memory (or, with the same shapes, their gradients).</summary>
-public sealed class AdapterWeights : IDisposable
+internal sealed class AdapterWeights : IDisposable
 {
     /// <summary>Factors start at multiples of so many values, as vector loads want them.</summary>
     private const int Alignment = 64;

@@ -5,7 +5,7 @@ using LrIad.Engine.Compute;
 namespace LrIad.Engine.Model;
 
 /// <summary>What the forward pass keeps of every layer for the backward pass.</summary>
-public sealed class Tape
+internal sealed class Tape
 {
     /// <param name="model">The model.</param>
     /// <param name="backend">Where it runs.</param>
@@ -75,7 +75,7 @@ public sealed class Tape
 }
 
 /// <summary>The decoder over packed batches: forward for drawing and scoring, and the chain rule back to the adapter's factors.</summary>
-public sealed class Decoder : IDisposable
+internal sealed class Decoder : IDisposable
 {
     private readonly QwenModel _model;
     private readonly Backend _backend;

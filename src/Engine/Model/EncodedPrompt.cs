@@ -5,7 +5,7 @@ namespace LrIad.Engine.Model;
 /// <param name="Positions">Rotary positions (temporal, height, width) of each token.</param>
 /// <param name="NextPosition">Position of the first token after the prompt, the same on all three axes.</param>
 /// <param name="Features">Image features, row-major [F, hidden], as bytes of the backend's activations: they come from there and go back as they are.</param>
-public sealed record EncodedPrompt(int[] Ids, (int T, int H, int W)[] Positions, int NextPosition, byte[] Features)
+internal sealed record EncodedPrompt(int[] Ids, (int T, int H, int W)[] Positions, int NextPosition, byte[] Features)
 {
     /// <summary>Tokens in the prompt.</summary>
     public int Length => Ids.Length;

@@ -5,7 +5,7 @@ namespace LrIad.Engine.Model;
 /// <summary>
 /// Keys and values of all decoder layers in reference-counted blocks of <see cref="KvLayer.BlockSize"/> slots. A block number means the same slots in every layer.
 /// </summary>
-public sealed class KvCache
+internal sealed class KvCache
 {
     private readonly Stack<int> _free;
     private readonly int[] _references;
@@ -78,7 +78,7 @@ public sealed class KvCache
 /// everything up to here and goes on in fresh blocks, so nothing is ever copied; and attention always meets the same pieces, whether a completion
 /// is drawn token by token or scored in one go.
 /// </summary>
-public sealed class KvSegment : IDisposable
+internal sealed class KvSegment : IDisposable
 {
     private readonly KvCache _cache;
     private readonly List<int> _blocks = [];

@@ -1,7 +1,7 @@
 namespace LrIad.Engine.Model;
 
 /// <summary>Sizes of the decoder.</summary>
-public sealed record TextGeometry
+internal sealed record TextGeometry
 {
     /// <summary>Width of the residual stream.</summary>
     public required int Hidden { get; init; }
@@ -38,7 +38,7 @@ public sealed record TextGeometry
 }
 
 /// <summary>Sizes of the vision encoder.</summary>
-public sealed record VisionGeometry
+internal sealed record VisionGeometry
 {
     /// <summary>Width of the encoder.</summary>
     public required int EmbedDim { get; init; }
@@ -75,7 +75,7 @@ public sealed record VisionGeometry
 }
 
 /// <summary>What config.json says, in either of the two forms Qwen2-VL folders have (flat, as published; nested, as transformers 5 saves them).</summary>
-public sealed record ModelGeometry
+internal sealed record ModelGeometry
 {
     /// <summary>The decoder.</summary>
     public required TextGeometry Text { get; init; }

@@ -6,7 +6,7 @@ namespace LrIad.Engine.Model;
 /// Rows of one decoder pass, side by side: any mix of prompts being filled in, single decode steps, and prompts with their completions for scoring or training.
 /// Built on the host, then uploaded into fixed buffers; built again and again without allocating.
 /// </summary>
-public sealed class PackedBatch
+internal sealed class PackedBatch
 {
     private readonly List<int> _ids = [];
     private readonly List<TokenRow> _rows = [];

@@ -3,7 +3,7 @@ using LrIad.Engine.Compute;
 namespace LrIad.Engine.Model;
 
 /// <summary>A model as it answers: the base weights, with or without an adapter.</summary>
-public sealed class Policy : IDisposable
+internal sealed class Policy : IDisposable
 {
     private Policy(QwenModel model, AdapterWeights? adapter, int? maxPixels) => (Model, Adapter, MaxPixels) = (model, adapter, maxPixels);
 

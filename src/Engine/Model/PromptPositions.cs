@@ -4,7 +4,7 @@ namespace LrIad.Engine.Model;
 /// M-RoPE positions: a text token counts up on all three axes; an image's tokens share one temporal position and count rows and columns from there; the text
 /// after an image goes on one after the largest position used.
 /// </summary>
-public static class PromptPositions
+internal static class PromptPositions
 {
     /// <summary>Positions of every prompt token, and that of the first token after them.</summary>
     /// <param name="ids">Token ids, image tokens in place.</param>

@@ -5,13 +5,13 @@ using LrIad.Engine.Text;
 namespace LrIad.Engine.Model;
 
 /// <summary>Weights of one decoder layer.</summary>
-public sealed record DecoderLayer(QkvWeights Qkv, Linear Output, FeedForwardWeights FeedForward);
+internal sealed record DecoderLayer(QkvWeights Qkv, Linear Output, FeedForwardWeights FeedForward);
 
 /// <summary>Weights of one layer of the vision encoder.</summary>
-public sealed record VisionLayer(QkvWeights Qkv, Linear Output, FeedForwardWeights FeedForward);
+internal sealed record VisionLayer(QkvWeights Qkv, Linear Output, FeedForwardWeights FeedForward);
 
 /// <summary>A Qwen2-VL folder, as published or as transformers 5 saves it, mapped into memory: bfloat16 weights are used where they lie in the files.</summary>
-public sealed class QwenModel : IDisposable
+internal sealed class QwenModel : IDisposable
 {
     private readonly IWeights _weights;
 

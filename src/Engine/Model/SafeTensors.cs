@@ -9,7 +9,7 @@ namespace LrIad.Engine.Model;
 /// A safetensors file, memory-mapped: 8 bytes of header length, a JSON header, then the tensors without gaps. Nothing in the header is believed before it has
 /// been checked: sizes, ranges, overlaps and holes.
 /// </summary>
-public sealed unsafe class SafeTensors : IDisposable
+internal sealed unsafe class SafeTensors : IDisposable
 {
     private const long MaxHeaderBytes = 100_000_000;
 
@@ -255,7 +255,7 @@ public sealed unsafe class SafeTensors : IDisposable
 }
 
 /// <summary>Writes small float32 sets: adapters, optimizer state.</summary>
-public static class SafeTensorsWriter
+internal static class SafeTensorsWriter
 {
     /// <summary>Writes the tensors, sorted by name, with metadata <c>{"format": "pt"}</c>.</summary>
     public static void Write(Stream stream, IEnumerable<(string Name, int[] Shape, float[] Values)> tensors)

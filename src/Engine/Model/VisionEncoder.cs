@@ -4,7 +4,7 @@ using LrIad.Engine.Data;
 namespace LrIad.Engine.Model;
 
 /// <summary>Patches to image features: patch embedding, layers with full attention within an image, and the 2×2 merger.</summary>
-public sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposable
+internal sealed class VisionEncoder(QwenModel model, Backend backend) : IDisposable
 {
     /// <summary>Patches computed side by side; a larger image is still computed whole.</summary>
     public const int PatchesAtATime = 8192;

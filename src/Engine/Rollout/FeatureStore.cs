@@ -3,7 +3,7 @@ using LrIad.Engine.Data;
 namespace LrIad.Engine.Rollout;
 
 /// <summary>Features of image files, computed once and kept as long as they fit the budget.</summary>
-public sealed class FeatureStore(PromptEncoder encoder, ImageProcessor processor, long budgetBytes = FeatureStore.DefaultBudgetBytes)
+internal sealed class FeatureStore(PromptEncoder encoder, ImageProcessor processor, long budgetBytes = FeatureStore.DefaultBudgetBytes)
 {
     /// <summary>What is kept by default: over 1,000 images at 512 tokens of Qwen2-VL-7B.</summary>
     public const long DefaultBudgetBytes = 4L << 30;

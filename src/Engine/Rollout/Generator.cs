@@ -10,10 +10,10 @@ namespace LrIad.Engine.Rollout;
 /// <param name="Sequences">Completions drawn side by side, of all prompts together.</param>
 /// <param name="PromptLength">Longest prompt in tokens.</param>
 /// <param name="CompletionLength">Longest completion in tokens.</param>
-public sealed record GeneratorLimits(int Prompts, int Sequences, int PromptLength, int CompletionLength);
+internal sealed record GeneratorLimits(int Prompts, int Sequences, int PromptLength, int CompletionLength);
 
 /// <summary>Draws the completions of a list of prompts, all in one way. Groups that wait join as soon as finished ones have left them room.</summary>
-public sealed class Generator : IDisposable
+internal sealed class Generator : IDisposable
 {
     private readonly RunningBatch _batch;
 

@@ -7,7 +7,7 @@ namespace LrIad.Engine.Rollout;
 /// Groups side by side in one pass, each as [prompt | completion 1 | … | completion G] with the prompt computed once: log-probs of all completion tokens,
 /// and the chain rule from those back to the adapter's factors.
 /// </summary>
-public sealed class PolicyPass : IDisposable
+internal sealed class PolicyPass : IDisposable
 {
     private readonly Backend _backend;
     private readonly Decoder _decoder;

@@ -9,10 +9,10 @@ namespace LrIad.Engine.Rollout;
 /// <param name="Values">Features, row-major [tokens, hidden], as bytes of the backend's activations.</param>
 /// <param name="Tokens">Tokens it takes.</param>
 /// <param name="Grid">Patches (time, height, width) before merging.</param>
-public sealed record ImageFeatures(byte[] Values, int Tokens, (int T, int H, int W) Grid);
+internal sealed record ImageFeatures(byte[] Values, int Tokens, (int T, int H, int W) Grid);
 
 /// <summary>Turns images and an object's name into prompts for the decoder.</summary>
-public sealed class PromptEncoder : IDisposable
+internal sealed class PromptEncoder : IDisposable
 {
     private readonly QwenModel _model;
     private readonly Backend _backend;

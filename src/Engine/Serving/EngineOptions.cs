@@ -18,7 +18,7 @@ public sealed record EngineOptions
     public string Device { get; init; } = "auto";
 
     /// <summary>Where the model runs, disposed with the engine; null: as <see cref="Device"/> says.</summary>
-    public Backend? Backend { get; init; }
+    internal Backend? Backend { get; init; }
 
     /// <summary>A file with the question that inspections ask; null: the paper's.</summary>
     public string? PromptTemplate { get; init; }

@@ -15,13 +15,13 @@ namespace LrIad.Engine.Study;
 /// <param name="Training">What the run under way reports while it trains, or null.</param>
 /// <param name="Evaluating">What it reports while it is tested, or null.</param>
 /// <param name="Note">Something to tell the user, or null.</param>
-public sealed record StudyProgress(int Done, int Runs, TrainingProgress? Training = null, EvalProgress? Evaluating = null, string? Note = null);
+internal sealed record StudyProgress(int Done, int Runs, TrainingProgress? Training = null, EvalProgress? Evaluating = null, string? Note = null);
 
 /// <summary>
 /// Trains and tests every run of a grid and writes what the paper's Tables III to VI show. Each run is what <c>train</c> and <c>eval</c> do, in a folder of its own; a study
 /// that was stopped anywhere goes on there.
 /// </summary>
-public static class GridStudy
+internal static class GridStudy
 {
     private const string RowsName = "results.jsonl", SettingsName = "settings.json", TablesName = "study.md";
 

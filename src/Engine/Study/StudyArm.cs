@@ -6,7 +6,7 @@ namespace LrIad.Engine.Study;
 /// <param name="Name">Its name, and that of its folders.</param>
 /// <param name="Meaning">What it changes, for readers of the tables.</param>
 /// <param name="Change">The shared configuration as this arm has it; null: the model as it comes, untrained.</param>
-public sealed record StudyArm(string Name, string Meaning, Func<TrainConfig, TrainConfig>? Change)
+internal sealed record StudyArm(string Name, string Meaning, Func<TrainConfig, TrainConfig>? Change)
 {
     /// <summary>The model as it comes.</summary>
     public const string Base = "base";

@@ -4,7 +4,7 @@ using LrIad.Engine.Config;
 namespace LrIad.Engine.Study;
 
 /// <summary>A grid of runs: arms × seeds × directions.</summary>
-public sealed record StudyConfig
+internal sealed record StudyConfig
 {
     /// <summary>What all arms share; its data, test data and output folder are the study's.</summary>
     public TrainConfig Train { get; init; } = new();

@@ -3,7 +3,7 @@ using LrIad.Engine.Evaluate;
 namespace LrIad.Engine.Study;
 
 /// <summary>A finished run of a study: a line of results.jsonl.</summary>
-public sealed record StudyRow
+internal sealed record StudyRow
 {
     /// <summary>The arm's name.</summary>
     public required string Arm { get; init; }
@@ -52,7 +52,7 @@ public sealed record StudyRow
 /// <summary>Training data and test data.</summary>
 /// <param name="Train">What is trained on.</param>
 /// <param name="Test">What is tested on, all of it.</param>
-public sealed record StudyDirection(IReadOnlyList<Config.DataSource> Train, Config.DataSource Test)
+internal sealed record StudyDirection(IReadOnlyList<Config.DataSource> Train, Config.DataSource Test)
 {
     /// <summary>Both by the names of their folders.</summary>
     public string Name => $"{string.Join('+', Train.Select(NameOf))} → {NameOf(Test)}";
@@ -67,7 +67,7 @@ public sealed record StudyDirection(IReadOnlyList<Config.DataSource> Train, Conf
 /// <param name="Arm">How it is trained.</param>
 /// <param name="Seed">Its seed.</param>
 /// <param name="Direction">On what.</param>
-public sealed record StudyRun(StudyArm Arm, ulong Seed, StudyDirection Direction)
+internal sealed record StudyRun(StudyArm Arm, ulong Seed, StudyDirection Direction)
 {
     /// <summary>What it is called on the screen.</summary>
     public string Title => Arm.Change is null ? $"{Arm.Name}, {Direction.Name}" : FormattableString.Invariant($"{Arm.Name}, seed {Seed}, {Direction.Name}");

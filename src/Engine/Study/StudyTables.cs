@@ -5,7 +5,7 @@ using LrIad.Engine.Evaluate;
 namespace LrIad.Engine.Study;
 
 /// <summary>A study's rows as the paper's tables, in Markdown: Tables III and IV a direction each, Tables V and VI by category. Balanced accuracy and recall lead.</summary>
-public static class StudyTables
+internal static class StudyTables
 {
     /// <summary>What the other arms are compared with.</summary>
     private const string Compared = "focal";

@@ -5,7 +5,7 @@ namespace LrIad.Engine.Synth;
 /// <param name="Contrast">Times the distance from the patch's mean grey.</param>
 /// <param name="Saturation">Times the distance from the pixel's grey.</param>
 /// <param name="Hue">In turns.</param>
-public sealed record ColourJitter(double Brightness, double Contrast, double Saturation, double Hue)
+internal sealed record ColourJitter(double Brightness, double Contrast, double Saturation, double Hue)
 {
     internal static ColourJitter? Draw(Draws draws, double most)
     {

@@ -4,7 +4,7 @@ using LrIad.Engine.Config;
 namespace LrIad.Engine.Synth;
 
 /// <summary>What synthetic defects are made from, and how.</summary>
-public sealed record SynthConfig
+internal sealed record SynthConfig
 {
     /// <summary>Where the normal images are.</summary>
     public DataSource Data { get; init; } = new("");
@@ -77,4 +77,4 @@ public sealed record SynthConfig
 /// <summary>A range of areas, as shares of the image's.</summary>
 /// <param name="Least">The smallest.</param>
 /// <param name="Most">The largest.</param>
-public sealed record SizeRange(double Least, double Most);
+internal sealed record SizeRange(double Least, double Most);

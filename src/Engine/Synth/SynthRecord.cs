@@ -3,7 +3,7 @@ using LrIad.Engine.Data;
 namespace LrIad.Engine.Synth;
 
 /// <summary>synth.json: what a synthetic data set was made of, and how. Files made are named relative to it, source files relative to the data folder.</summary>
-public sealed record SynthRecord
+internal sealed record SynthRecord
 {
     /// <summary>Always <c>lriad-fast</c>.</summary>
     public string Tool { get; init; } = "lriad-fast";
@@ -38,7 +38,7 @@ public sealed record SynthRecord
 /// <param name="Category">Its category.</param>
 /// <param name="Source">The source file.</param>
 /// <param name="Sha256">Of the source file.</param>
-public sealed record SynthNormal(string File, string Category, string Source, string Sha256);
+internal sealed record SynthNormal(string File, string Category, string Source, string Sha256);
 
 /// <summary>A synthetic defect.</summary>
 /// <param name="File">Its PNG file.</param>
@@ -49,10 +49,10 @@ public sealed record SynthNormal(string File, string Category, string Source, st
 /// <param name="SourceSha256">Of that file.</param>
 /// <param name="WholeImage">Whether no object was told from the background, so that the patch may lie anywhere.</param>
 /// <param name="Patch">What was changed.</param>
-public sealed record SynthDefect(string File, string Category, string Target, string TargetSha256, string Source, string SourceSha256, bool WholeImage, SynthPatch Patch);
+internal sealed record SynthDefect(string File, string Category, string Target, string TargetSha256, string Source, string SourceSha256, bool WholeImage, SynthPatch Patch);
 
 /// <summary>A patch. A pixel belongs to it if its centre lies inside the polygon (even-odd rule); pixel (0, 0) has its centre at (0.5, 0.5).</summary>
-public sealed record SynthPatch
+internal sealed record SynthPatch
 {
     /// <summary><c>rectangle</c>, <c>scar</c>, <c>ellipse</c> or <c>blob</c>.</summary>
     public required string Shape { get; init; }
@@ -92,4 +92,4 @@ public sealed record SynthPatch
 /// <param name="Category">The image's category.</param>
 /// <param name="Target">The normal image.</param>
 /// <param name="Reason">Why.</param>
-public sealed record SynthFailure(string Category, string Target, string Reason);
+internal sealed record SynthFailure(string Category, string Target, string Reason);

@@ -11,7 +11,7 @@ namespace LrIad.Engine.Synth;
 /// Makes a data set to train on from normal images alone: the images, and copies of some that are given a defect. It is laid out as MVTec-AD: category/train/good
 /// and category/test/&lt;method&gt;. All files are written as PNG in the same way, so that a file's format says nothing about its label.
 /// </summary>
-public static class Synthesis
+internal static class Synthesis
 {
     private const string RecordName = "synth.json";
 

@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 namespace LrIad.Engine.Text;
 
 /// <summary>What a completion answers.</summary>
-public enum AnswerKind
+internal enum AnswerKind
 {
     /// <summary>It does not answer in the required format.</summary>
     Invalid,
@@ -16,7 +16,7 @@ public enum AnswerKind
 }
 
 /// <summary>Why a completion is not an answer.</summary>
-public enum InvalidReason
+internal enum InvalidReason
 {
     /// <summary>It is one.</summary>
     None,
@@ -53,7 +53,7 @@ public enum InvalidReason
 /// <param name="Kind">Defect, normal or invalid.</param>
 /// <param name="Reasoning">What stands between the think tags; of an invalid completion, all of it.</param>
 /// <param name="Reason">Why it is invalid.</param>
-public sealed partial record Answer(AnswerKind Kind, string Reasoning, InvalidReason Reason)
+internal sealed partial record Answer(AnswerKind Kind, string Reasoning, InvalidReason Reason)
 {
     private static readonly string[] Tags = ["<think>", "</think>", "<answer>", "</answer>"];
 
@@ -105,7 +105,7 @@ public sealed partial record Answer(AnswerKind Kind, string Reasoning, InvalidRe
 /// <param name="ProbeSuffix">Tokens of <c>&lt;think&gt;&lt;/think&gt; &lt;answer&gt;</c> up to where the options part.</param>
 /// <param name="DefectToken">What follows for A.</param>
 /// <param name="NormalToken">What follows for B.</param>
-public sealed record AnswerOptions(int[] ProbeSuffix, int DefectToken, int NormalToken)
+internal sealed record AnswerOptions(int[] ProbeSuffix, int DefectToken, int NormalToken)
 {
     /// <summary>Finds them for a tokenizer.</summary>
     public static AnswerOptions Find(Tokenizer tokenizer)

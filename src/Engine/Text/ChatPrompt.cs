@@ -5,15 +5,15 @@ namespace LrIad.Engine.Text;
 /// <summary>A part of a turn: a text or an image.</summary>
 /// <param name="Text">The text; null for an image.</param>
 /// <param name="ImageTokens">How many tokens the image takes.</param>
-public readonly record struct ChatPart(string? Text, int ImageTokens = 0);
+internal readonly record struct ChatPart(string? Text, int ImageTokens = 0);
 
 /// <summary>A turn of a conversation.</summary>
 /// <param name="Role">system, user or assistant.</param>
 /// <param name="Parts">What is said and shown, in order.</param>
-public sealed record ChatTurn(string Role, IReadOnlyList<ChatPart> Parts);
+internal sealed record ChatTurn(string Role, IReadOnlyList<ChatPart> Parts);
 
 /// <summary>Qwen2-VL's chat template: turns between marks, images between others, and the start of the assistant's answer. A conversation that does not begin with a system turn gets one.</summary>
-public static class ChatPrompt
+internal static class ChatPrompt
 {
     private const string DefaultSystem = "You are a helpful assistant.";
 

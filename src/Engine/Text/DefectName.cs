@@ -7,7 +7,7 @@ namespace LrIad.Engine.Text;
 /// rule of thumb, by word stems and a few synonyms. Sentences that speak for a normal part and what is denied do not count. Where a name has words for known kinds, one of those
 /// must be there; otherwise any of its words will do.
 /// </summary>
-public sealed partial class DefectName
+internal sealed partial class DefectName
 {
     // Before what is made with them.
     private static readonly string[] Endings = ["ations", "ation", "ated", "ions", "ings", "ion", "ing", "ies", "es", "ed", "s", "e", "y"];

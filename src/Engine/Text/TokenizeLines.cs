@@ -3,7 +3,7 @@ using System.Text.Json;
 namespace LrIad.Engine.Text;
 
 /// <summary>JSON lines in, JSON lines out: <c>{"text":"…"}</c> becomes <c>{"ids":[…]}</c>, line by line, special tokens parsed.</summary>
-public static class TokenizeLines
+internal static class TokenizeLines
 {
     /// <summary>Encodes every line of <paramref name="input"/> until it ends; blank lines are passed over.</summary>
     /// <exception cref="InputException">A line is not a JSON object with a string "text"; the message names the line. What came before it has been written.</exception>

@@ -5,7 +5,7 @@ namespace LrIad.Engine.Text;
 /// <summary>
 /// Qwen2's byte-level BPE tokenizer, from a Hugging Face tokenizer.json: NFC, the pre-tokenizer's words, then the merges of smallest rank first. Equal to Hugging Face on every string.
 /// </summary>
-public sealed class Tokenizer
+internal sealed class Tokenizer
 {
     private const int CachedWordLength = 64;
     private const int CachedWords = 100_000;

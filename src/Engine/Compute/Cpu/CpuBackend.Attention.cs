@@ -7,7 +7,7 @@ namespace LrIad.Engine.Compute.Cpu;
 /// blocks of 64 keys, keeping a running maximum, sum and output (online soft-max). Keys that a row must not see get probability 0, which adds nothing
 /// to the last bit; so a row comes out the same when it is computed alone, a token at a time, as in a pass over the whole completion.
 /// </remarks>
-public sealed unsafe partial class CpuBackend
+internal sealed unsafe partial class CpuBackend
 {
     private const int TileRows = 32;
     private const int Keys = KvLayer.BlockSize;

@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics;
 
 namespace LrIad.Engine.Compute.Cpu;
 
-public sealed unsafe partial class CpuBackend
+internal sealed unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void ProjectOutCore(Tensor o, Linear weights, Tensor x, Tensor y) =>

@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 
 namespace LrIad.Engine.Compute.Cpu;
 
-public sealed unsafe partial class CpuBackend
+internal sealed unsafe partial class CpuBackend
 {
     // Rows whose logits exist at a time: bounded scratch, and enough rows for the product to run at speed.
     private const int HeadRows = 96;

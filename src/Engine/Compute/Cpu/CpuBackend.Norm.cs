@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 
 namespace LrIad.Engine.Compute.Cpu;
 
-public sealed unsafe partial class CpuBackend
+internal sealed unsafe partial class CpuBackend
 {
     private struct NormJob
     {

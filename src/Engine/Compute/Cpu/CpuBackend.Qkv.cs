@@ -1,6 +1,6 @@
 namespace LrIad.Engine.Compute.Cpu;
 
-public sealed unsafe partial class CpuBackend
+internal sealed unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void ProjectQkvCore(

@@ -8,7 +8,7 @@ namespace LrIad.Engine.Compute.Cpu;
 /// The reference: managed, vectorised, all cores; bfloat16 weights read in place, float32 arithmetic. A row's result is the same to the last bit whatever
 /// else is in the batch and however many threads there are.
 /// </summary>
-public sealed unsafe partial class CpuBackend : Backend
+internal sealed unsafe partial class CpuBackend : Backend
 {
     private const int RowsPerTask = 16;
 

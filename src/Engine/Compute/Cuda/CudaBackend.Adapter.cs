@@ -1,7 +1,7 @@
 namespace LrIad.Engine.Compute.Cuda;
 
 // The low-rank half of the adapter over many rows; native/kernels/adapter.cuh.
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     /// <summary>Rows that one block goes through.</summary>
     private const int FactorRows = 32;

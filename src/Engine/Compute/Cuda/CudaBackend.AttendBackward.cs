@@ -5,7 +5,7 @@ using LrIad.Interop;
 namespace LrIad.Engine.Compute.Cuda;
 
 // The backward of attention; native/kernels/attend_backward.cuh.
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     private const int BackwardHeadDim = 128;
 

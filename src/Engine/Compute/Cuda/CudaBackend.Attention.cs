@@ -4,7 +4,7 @@ using LrIad.Interop;
 
 namespace LrIad.Engine.Compute.Cuda;
 
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     private readonly ConditionalWeakTable<AttentionWork, AttentionPlan> _plans = [];
 

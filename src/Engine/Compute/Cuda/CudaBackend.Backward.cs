@@ -1,7 +1,7 @@
 namespace LrIad.Engine.Compute.Cuda;
 
 // The chain rule, as the decoder needs it; native/kernels/backward.cuh. Weights are frozen: only x and the adapter's factors get gradients.
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     /// <inheritdoc/>
     protected override void LogProbBackwardCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<float> logSumExp, View<float> dLogProb, Tensor dx)

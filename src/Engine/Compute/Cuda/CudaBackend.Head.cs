@@ -1,6 +1,6 @@
 namespace LrIad.Engine.Compute.Cuda;
 
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     /// <summary>Rows to draw from whose logits are in memory at a time.</summary>
     private const int DrawnRows = 256;

@@ -1,6 +1,6 @@
 namespace LrIad.Engine.Compute.Cuda;
 
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     /// <summary>Rows of a feed-forward block computed side by side: more do not make the products faster, and their scratch would grow without bound.</summary>
     private const int FeedForwardRows = 5120;

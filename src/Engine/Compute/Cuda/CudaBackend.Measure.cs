@@ -3,7 +3,7 @@ using LrIad.Interop;
 
 namespace LrIad.Engine.Compute.Cuda;
 
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     private const int CeilingRepeats = 10;
 

@@ -3,7 +3,7 @@ using LrIad.Interop;
 namespace LrIad.Engine.Compute.Cuda;
 
 // Products of many rows, by cuBLASLt; with a non-linearity behind them by a kernel of our own, where that is faster; those of few are parts of programs.
-public sealed unsafe partial class CudaBackend
+internal sealed unsafe partial class CudaBackend
 {
     /// <summary>Tiles of rows whose inputs stay in the cache while their outputs are computed.</summary>
     private const int ProductBand = 20;

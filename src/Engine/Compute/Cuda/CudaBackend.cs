@@ -10,7 +10,7 @@ namespace LrIad.Engine.Compute.Cuda;
 /// The GPU: bfloat16 weights, activations and cache; sums, norms, soft-maxes, rotary angles, logits and log-probs in float32. Own kernels, and cuBLASLt for
 /// large products. Everything goes to one stream in order; nothing waits but downloads and <see cref="Synchronize"/>.
 /// </summary>
-public sealed unsafe partial class CudaBackend : Backend
+internal sealed unsafe partial class CudaBackend : Backend
 {
     private readonly CudaContext _context;
     private readonly CudaStream _stream;
