@@ -79,7 +79,11 @@ internal sealed partial class ReportTests
             Intervals = new IntervalSet { Pooled = new FigureIntervals { Recall = [0.125, 0.875], Auroc = [0.25, 0.75] }, Classes = new Dictionary<string, FigureIntervals>() },
             Thresholded = new Thresholded
             {
-                Threshold = -0.25, Rule = "f1", ChosenOn = chosen, Pooled = Metrics.Compute([.. judged.Select(image => image.At(-0.25))], "wrong"), Classes = new Dictionary<string, Figures>(),
+                Threshold = -0.25,
+                Rule = "f1",
+                ChosenOn = chosen,
+                Pooled = Metrics.Compute([.. judged.Select(image => image.At(-0.25))], "wrong"),
+                Classes = new Dictionary<string, Figures>(),
                 Intervals = IntervalSet.Of(judged, "wrong", seed: 0),
             },
             Settings = new Dictionary<string, object?> { ["categories"] = new[] { "gear" }, ["without_categories"] = Array.Empty<string>(), ["references"] = new Dictionary<string, string> { ["gear"] = "a.png" }, ["device"] = "cpu" },

@@ -32,7 +32,10 @@ internal sealed class EngineTests
             var expected = inspector.Inspect([new Question("metal_nut", features)], 0, CancellationToken.None)[0];
             var updates = await _engine.InspectAsync(new InspectionRequest
             {
-                Image = new ImageData(File.ReadAllBytes(file), file), Object = "metal_nut", Adapter = adapter, MaxTokens = 64,
+                Image = new ImageData(File.ReadAllBytes(file), file),
+                Object = "metal_nut",
+                Adapter = adapter,
+                MaxTokens = 64,
             }).ToListAsync();
             var verdict = updates[^1].Verdict!;
             using (Assert.EnterMultipleScope())
