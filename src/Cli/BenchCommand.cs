@@ -31,6 +31,7 @@ internal static class BenchCommand
         ("vision", bench => [bench.VisionEncoder()]),
         ("prefill", bench => new[] { 1, 8 }.Select(bench.Prefill)),
         ("decode", bench => new[] { 8, 64, 256 }.Select(bench.Decode)),
+        ("serving", bench => new[] { 8, 64 }.Select(bench.Served)),
         ("grpo", bench => new[] { 1, 8 }.SelectMany(prompts => bench.Grpo(prompts, LibTorch.Check().Works ? PolicyLearner.Create : null))),
         (Soak, bench => bench.Soak(PolicyLearner.Create)),
     ];

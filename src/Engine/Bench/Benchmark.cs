@@ -98,9 +98,13 @@ internal sealed partial class Benchmark : IDisposable
             state.Step();
         }
 
-        var time = OnHost(state.Step);
+        return DecodeRow($"decode step, {sequences} sequences", OnHost(state.Step), groups, sequences);
+    }
+
+    private BenchRow DecodeRow(string name, double milliseconds, int groups, int sequences)
+    {
         var context = ((long)groups * PromptTokens) + ((long)sequences * CompletionTokens);
-        return Row($"decode step, {sequences} sequences", time, ((LayerWeights + HeadWeights) * sizeof(ushort)) + (context * KvBytes), 2 * sequences * (LayerWeights + HeadWeights));
+        return Row(name, milliseconds, ((LayerWeights + HeadWeights) * sizeof(ushort)) + (context * KvBytes), 2 * sequences * (LayerWeights + HeadWeights));
     }
 
     /// <inheritdoc/>

@@ -19,12 +19,13 @@ public sealed partial class InferenceEngine : IInferenceEngine
     private readonly RequestQueue _queue;
     private readonly EngineCounters _counters = new();
     private readonly EngineLoop _loop;
+    private IDisposable[] _owned = [];
     private int _disposed;
 
-    private InferenceEngine(EngineOptions options, QwenModel model, Backend backend)
+    /// <summary>Around a model that is there already and stays its owner's. It begins to work with <see cref="Begin"/>.</summary>
+    internal InferenceEngine(EngineOptions options, QwenModel model, Tokenizer tokenizer, Backend backend)
     {
-        (_model, _backend, Limits) = (model, backend, options.Limits);
-        _tokenizer = Tokenizer.Load(model.TokenizerFile);
+        (_model, _backend, _tokenizer, Limits) = (model, backend, tokenizer, options.Limits);
         Template = PromptTemplate.Load(options.PromptTemplate);
         Model = new ModelCard
         {
@@ -89,14 +90,14 @@ public sealed partial class InferenceEngine : IInferenceEngine
         try
         {
             model = QwenModel.Load(options.Model, backend);
-            engine = new InferenceEngine(options, model, backend);
+            engine = new InferenceEngine(options, model, Tokenizer.Load(model.TokenizerFile), backend);
             foreach (var (name, folder) in options.Adapters)
             {
                 engine.AddAdapter(name, Path.GetFullPath(folder), engine.ReadAdapter(name, folder));
             }
 
-            engine._loop.Begin();
-            return engine;
+            engine._owned = [model, backend];
+            return engine.Begin();
         }
         catch
         {
@@ -178,8 +179,14 @@ public sealed partial class InferenceEngine : IInferenceEngine
 
         await Task.Run(_loop.Stop).ConfigureAwait(false);
         FreeMemory();
-        _model.Dispose();
-        _backend.Dispose();
+        Array.ForEach(_owned, owned => owned.Dispose());
+    }
+
+    /// <summary>Lets its thread begin.</summary>
+    internal InferenceEngine Begin()
+    {
+        _loop.Begin();
+        return this;
     }
 
     private void FreeMemory()

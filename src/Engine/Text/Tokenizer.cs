@@ -69,6 +69,13 @@ internal sealed class Tokenizer
     /// <exception cref="InputException">It is missing, garbled, or another kind of tokenizer than Qwen2's.</exception>
     public static Tokenizer Load(string file) => new(file, TokenizerFile.Read(file));
 
+    /// <summary>One token a byte, for measuring models that have no tokenizer.</summary>
+    internal static Tokenizer OfBytes()
+    {
+        var bytes = Enumerable.Range(0, 256).ToDictionary(b => ByteToChar[b].ToString());
+        return new Tokenizer("(bytes)", new TokenizerFile { Normalizer = new("NFC"), PreTokenizer = new("Split"), Model = new("BPE", bytes, []) });
+    }
+
     /// <summary>Token ids of a text; special tokens in it stay text.</summary>
     public int[] Encode(string text) => Encode(text, _ordinary);
 
