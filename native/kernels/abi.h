@@ -182,26 +182,33 @@ struct ProductArgs {
 
 // Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
 //
-// A product leaves float32 partial sums, which the operation behind it adds up. Outputs are in tiles of 256; matrices of one product start tiles of their own. The
-// pieces of all tiles (256 outputs x 64 inputs) form a line that is cut into equal runs, one a block; where a run or a tile ends a segment does. A segment's sums are
-// [rows of x, 256]; those of tile t are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
+// A product leaves float32 partial sums, which the operation behind it adds up, or finishes its results itself. Outputs are in tiles of 256; matrices of one product start
+// tiles of their own, but a gated product's tiles are 128 outputs of the gate and the same of what is gated. Of a product that finishes its results every block has `whole`
+// tiles to itself. The pieces (256 outputs x 64 inputs) of the tiles that are left, the last ones, form a line that is cut into equal runs, one a block; where a run or a
+// tile ends a segment does. A segment's sums are [rows of x, 256]; those of tile t of these are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
 //
 // A norm's factor 1 / |x| comes after the product: what is multiplied is x · weight, and the squares of x, tile by tile of 256 columns, wait in `stats` for who adds the
 // sums up. With an adapter A · (x · weight) waits there too: a tile of a row has 1 + 2 · rank values.
 struct Sums {
-    const float* partials;
+    float* partials;
     const int* tileSegment;
     const float* stats;                     // [rows of x, statTiles, statWidth]; none where there was no norm
     int statTiles, statWidth;
     float inverseColumns, epsilon;
 };
 
+// What becomes of the sums: they stay; silu(gate) · up goes to y as bfloat16; they go to y as floats.
+enum ProductFinish { kFinishNothing, kFinishGated, kFinishFloats };
 struct ProductOp {
     const TensorMap *weights[3], *x;
     const int *firstPiece, *firstSegment;   // of block b; firstPiece has one more
-    float* partials;
+    Sums sums;                              // where the sums go; the norm of x
+    void* y;                                // [rows, columns]
     int secondTile, thirdTile;              // where the second and the third matrix begin
     int depth, rows;                        // pieces a tile, rows of x
+    int finish, columns;
+    int whole, shared;                      // tiles a block has to itself; tiles that are left
+    int round, reserved;                    // products of the program that finished before
 };
 // x' = x + sums (where there are any); where there is a y, y = x' · weight and its stats.
 struct ResidualOp {
@@ -236,11 +243,9 @@ struct AttendOp {
     float scale;
 };
 struct MergeOp { AttendMergeArgs args; int merges, reserved; };
-struct SiluOp { Sums sums; bf16* h; int rows, columns; };
 struct EmbedOp { EmbedArgs args; int rows, reserved; };
-struct StoreOp { Sums sums; float* y; int64_t stride; int rows, columns; };
 
-enum StepKind { kStepProduct, kStepResidual, kStepRotate, kStepAttend, kStepMerge, kStepSilu, kStepEmbed, kStepStore };
+enum StepKind { kStepProduct, kStepResidual, kStepRotate, kStepAttend, kStepMerge, kStepEmbed };
 struct alignas(16) StepOp {
     int kind, index;
     union {
@@ -249,11 +254,10 @@ struct alignas(16) StepOp {
         RotateOp rotate;
         AttendOp attend;
         MergeOp merge;
-        SiluOp silu;
         EmbedOp embed;
-        StoreOp store;
         char bytes[136];
     };
 };
-// `arrived` is a zero, and is one again when the kernel has finished.
+// `arrived` counts operations that a block has finished, and kSumsArrived further on those that it has left its sums of; zeros, and zeros again when the kernel has finished.
+constexpr int kSumsArrived = 32;
 struct StepArgs { const StepOp* ops; int* arrived; int count, reserved; };

@@ -19,7 +19,7 @@ namespace {
 struct Piece {
     int operation;
     int at;        // first column of x; or tile and head of the attention
-    int segment;   // or which half of the tile's keys
+    int segment;   // ~ the tile where the block has it to itself; or which half of the tile's keys
     int flags;
 };
 constexpr int kPieceEnd = 1, kPieceLast = 2;
@@ -28,7 +28,8 @@ template <int N, int Stages> struct StepShape {
     static constexpr int kWeights = kStepTile * kStepDepth * 2, kX = N * kStepDepth * 2, kStage = kWeights + kX;
     // Stages; of each four barriers and what it holds; the last operation known to be open; the operation at hand and the next one.
     static constexpr int kBarriers = Stages * kStage, kPieces = kBarriers + Stages * 32, kOpened = kPieces + Stages * static_cast<int>(sizeof(Piece)), kOps = kOpened + 16;
-    static constexpr int kBytes = kOps + 2 * static_cast<int>(sizeof(StepOp)) + 1024;
+    // And the norm's factors of a product's rows.
+    static constexpr int kFactors = kOps + 2 * static_cast<int>(sizeof(StepOp)), kBytes = kFactors + N * 4 + 1024;
     static_assert(kBytes <= 227 * 1024);
 };
 
@@ -98,17 +99,29 @@ template <int N, int Stages> __device__ __forceinline__ void fetchWeights(const 
         const int kind = a.ops[p].kind;
         if (kind == kStepProduct) {
             const ProductOp op = a.ops[p].product;
+            auto fetch = [&](int tile, int column, int segment, bool last) {
+                constexpr int kHalf = kStepTile / 2;
+                const int matrix = (tile >= op.secondTile) + (tile >= op.thirdTile), firstTile = matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile;
+                begin({p, column, segment, last ? kPieceLast : 0}, StepShape<N, Stages>::kWeights);
+                if (op.finish == kFinishGated) {
+                    copyTile(ring.data(), op.weights[0], column, tile * kHalf, ring.weightsCome(), once);
+                    copyTile(ring.data() + kHalf * kStepDepth * 2, op.weights[1], column, tile * kHalf, ring.weightsCome(), once);
+                } else {
+                    copyTile(ring.data(), matrix == 0 ? op.weights[0] : matrix == 1 ? op.weights[1] : op.weights[2], column, (tile - firstTile) * kStepTile, ring.weightsCome(), once);
+                }
+                end();
+            };
+            // What is shared comes first: by the time that the block is through with its own tiles others have left their sums.
             const int to = op.firstPiece[blockIdx.x + 1];
             int segment = op.firstSegment[blockIdx.x];
             for (int piece = op.firstPiece[blockIdx.x]; piece < to; piece++) {
-                const int tile = piece / op.depth, column = (piece - tile * op.depth) * kStepDepth;
-                const int matrix = (tile >= op.secondTile) + (tile >= op.thirdTile), firstTile = matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile;
+                const int tile = piece / op.depth;
                 const bool last = piece + 1 == to || (piece + 1) % op.depth == 0;
-                begin({p, column, segment, last ? kPieceLast : 0}, StepShape<N, Stages>::kWeights);
-                copyTile(ring.data(), matrix == 0 ? op.weights[0] : matrix == 1 ? op.weights[1] : op.weights[2], column, (tile - firstTile) * kStepTile, ring.weightsCome(), once);
-                end();
+                fetch(op.whole * gridDim.x + tile, (piece - tile * op.depth) * kStepDepth, segment, last);
                 segment += last;
             }
+            for (int tile = blockIdx.x * op.whole; tile < (blockIdx.x + 1) * op.whole; tile++)
+                for (int piece = 0; piece < op.depth; piece++) fetch(tile, piece * kStepDepth, ~tile, piece + 1 == op.depth);
         } else if (kind == kStepAttend) {
             const AttendOp op = a.ops[p].attend;
             asm volatile("prefetch.tensormap [%0];" ::"l"(op.kv) : "memory");
@@ -162,19 +175,31 @@ template <int N, int Stages> __device__ __forceinline__ void fetchActivations(co
     }
 }
 
-template <int N, int Stages> __device__ __forceinline__ void multiply(const ProductOp& op, Ring<N, Stages>& ring) {
-    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, rows = op.rows;
-    float* to = op.partials + group * 128 + warp * 16 + lane / 4;
+template <int N, int Stages> __device__ __forceinline__ void multiply(int* arrived, const ProductOp& op, Ring<N, Stages>& ring, float* factors) {
+    // A warpgroup has 64 rows of each half of a tile: of the gate and of what is gated.
+    const int lane = threadIdx.x % 32, output = threadIdx.x / 128 * 64 + threadIdx.x / 32 % 4 * 16, rows = op.rows;
+    float* to = op.sums.partials + output + lane / 4;
+    bool told = op.finish == kFinishNothing;
+    auto tell = [&]() {
+        told = true;
+        factorsOf<N>(op, factors);
+        consumersMeet();
+        if (threadIdx.x == 0) {
+            __threadfence();
+            atomicAdd(arrived + kSumsArrived, 1);
+        }
+    };
     for (Piece piece = ring.take(); !(piece.flags & kPieceEnd); piece = ring.take()) {
+        if (!told && piece.segment < 0) tell();
         float c[2][N / 2] = {};
         while (true) {
-            const uint32_t weights = ring.data() + group * 128 * 128, x = ring.data() + StepShape<N, Stages>::kWeights;
+            const uint32_t weights = ring.data() + threadIdx.x / 128 * 64 * 128, x = ring.data() + StepShape<N, Stages>::kWeights;
             matmulFence();
 #pragma unroll
             for (int m = 0; m < 2; m++)
 #pragma unroll
                 for (int k = 0; k < kStepDepth / 16; k++) {
-                    const uint64_t w = operand(weights + m * 64 * 128 + k * 32, 1024, 0, kSwizzle128), b = operand(x + k * 32, 1024, 0, kSwizzle128);
+                    const uint64_t w = operand(weights + m * 128 * 128 + k * 32, 1024, 0, kSwizzle128), b = operand(x + k * 32, 1024, 0, kSwizzle128);
                     if constexpr (N == 8) matmul8(c[m], w, b, 1);
                     else matmul64(c[m], w, b, 1);
                 }
@@ -184,19 +209,29 @@ template <int N, int Stages> __device__ __forceinline__ void multiply(const Prod
             if (piece.flags & kPieceLast) break;
             piece = ring.take();
         }
+        if (piece.segment < 0) {
+            finishWhole<N>(op, factors, ~piece.segment, output, c);
+            continue;
+        }
         float* sums = to + static_cast<int64_t>(piece.segment) * N * kStepTile;
 #pragma unroll
         for (int m = 0; m < 2; m++)
 #pragma unroll
             for (int i = 0; i < N / 2; i++) {
                 const int row = i / 4 * 8 + lane % 4 * 2 + i % 2;
-                if (row < rows) sums[row * kStepTile + m * 64 + i / 2 % 2 * 8] = c[m][i];
+                if (row < rows) sums[row * kStepTile + m * 128 + i / 2 % 2 * 8] = c[m][i];
             }
     }
     ring.release();
+    if (!told) tell();
+    if (op.shared == 0 || op.finish == kFinishNothing) return;
+    if (threadIdx.x == 0) waitForPhase(arrived + kSumsArrived, op.round + 1);
+    consumersMeet();
+    finishShared<N>(op, factors);
 }
 
-// Tiles with a key-value head, which the two warpgroups take in turn. All that 64 rows (8 rows x 7 heads) see of the same 64 keys is multiplied at once.
+// Tiles with a key-value head, which the two warpgroups take in turn, and the warps of a warpgroup where there is work for one alone. All that 64 rows (8 rows x 7 heads) see
+// of the same 64 keys is multiplied at once.
 template <int N, int Stages, class Open> __device__ __forceinline__ void attendTiles(const AttendOp& op, Ring<N, Stages>& ring, Open open) {
     constexpr int kDim = 128, kSteps = kDim / 16, kHalfTile = kBlockSlots * 128;
     const int group = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, queries = op.heads * op.perHead;
@@ -204,7 +239,6 @@ template <int N, int Stages, class Open> __device__ __forceinline__ void attendT
     // chunks even, so an address is a constant part, an offset, and an exclusive or of the chunk.
     auto place = [](int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); };
     const int keyAt = place(lane % 8 + lane / 16 * 8, lane / 8 % 2), valueAt = 2 * kHalfTile + place(lane % 16, lane / 16);
-    const int r0 = warp * 16 + lane / 4, row0 = r0 / op.perHead, row1 = (r0 + 8) / op.perHead;
     const float scale = op.scale * kLog2E;
     // Queries are on their way before the keys have come.
     open();
@@ -212,11 +246,13 @@ template <int N, int Stages, class Open> __device__ __forceinline__ void attendT
     auto skipTo = [&](int unit) {
         for (piece = ring.take(); !(piece.flags & kPieceEnd) && piece.at != unit; piece = ring.take()) ring.release();
     };
-    for (int unit = blockIdx.x + group * gridDim.x; unit < op.count * op.heads; unit += 2 * gridDim.x) {
+    int turn = 0;
+    for (int unit = blockIdx.x + group * gridDim.x; unit < op.count * op.heads; unit += 2 * gridDim.x, turn++) {
         const StepTile tile = op.tiles[unit / op.heads];
-        const int head = unit % op.heads, packed = tile.rows * op.perHead;
+        const int head = unit % op.heads, packed = tile.rows * op.perHead, part = packed > 16 ? warp * 16 : 0;
         // Nothing to do for this warp, which will pass by the pieces of this tile.
-        if (warp * 16 >= packed) continue;
+        if (packed > 16 ? part >= packed : turn % 4 != warp) continue;
+        const int r0 = part + lane / 4, row0 = r0 / op.perHead, row1 = (r0 + 8) / op.perHead;
         uint32_t q[kSteps][4];
 #pragma unroll
         for (int side = 0; side < 2; side++) {
@@ -322,16 +358,14 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
             if (threadIdx.x == 0) waitForPhase(a.arrived, op.index);
             consumersMeet();
         };
-        if (op.kind == kStepProduct) multiply<N, Stages>(op.product, ring);
+        if (op.kind == kStepProduct) multiply<N, Stages>(a.arrived, op.product, ring, reinterpret_cast<float*>(shared + Shape::kFactors));
         else if (op.kind == kStepAttend) attendTiles<N, Stages>(op.attend, ring, open);
         else if (op.kind == kStepResidual) residual<N>(op.residual, open);
         else if (op.kind == kStepRotate) rotate<N>(op.rotate, open);
         else if (op.kind == kStepMerge) merge(op.merge, open);
-        else if (op.kind == kStepSilu) silu<N>(op.silu, open);
-        else if (op.kind == kStepEmbed) embed(op.embed.args, op.embed.rows, open);
-        else storeSums<N>(op.store, open);
+        else embed(op.embed.args, op.embed.rows, open);
         // What the copy engine of others reads next.
-        if (op.kind != kStepProduct) proxyFence();
+        if (op.kind != kStepProduct || op.product.finish == kFinishGated) proxyFence();
         copyWait<0>();
         // Who comes first past the meeting overwrites the operation.
         const bool last = op.index + 1 == a.count;
@@ -340,7 +374,7 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
             __threadfence();
             const int before = atomicAdd(a.arrived, 1);
             // Everyone has arrived for the last time, so nobody waits any more.
-            if (before == static_cast<int>(gridDim.x) * a.count - 1) *a.arrived = 0;
+            if (before == static_cast<int>(gridDim.x) * a.count - 1) a.arrived[0] = a.arrived[kSumsArrived] = 0;
         }
         if (last) break;
     }

@@ -17,7 +17,7 @@ __device__ __forceinline__ void consumersMeet() { namedBarrier<1, kStepConsumers
 // Between ordinary accesses to global memory and those of the copy engine.
 __device__ __forceinline__ void proxyFence() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
-// Until all blocks have finished the operations before this one.
+// Until all blocks have finished the operations before this one; or, of what else they count, so many.
 __device__ __forceinline__ void waitForPhase(const int* arrived, int phase) {
     const int wanted = phase * static_cast<int>(gridDim.x);
     // Some seconds: better an error than a GPU that hangs.
@@ -234,53 +234,72 @@ template <int N, class Open> __device__ __forceinline__ void rotate(const Rotate
     });
 }
 
-// A warp 128 columns of some rows.
-template <int N, class Open> __device__ __forceinline__ void silu(const SiluOp& op, Open open) {
-    constexpr int kWidth = N == 8 ? 4 : 2, kRows = N == 8 ? 1 : 4;
-    const int chunks = (op.columns + 127) / 128, up = (op.columns + kStepTile - 1) / kStepTile * kStepTile, lane = threadIdx.x % 32;
-    struct Prepared { Segments gates, ups; };
-    auto prepare = [&](int unit) { return Prepared{segmentsOf(op.sums, unit % chunks * 128), segmentsOf(op.sums, up + unit % chunks * 128)}; };
-    warpUnits((op.rows + kRows - 1) / kRows * chunks, prepare, open, [&](int unit, const Prepared& prepared) {
-        const int first = unit / chunks * kRows, column = unit % chunks * 128 + lane * 4;
-        float4 some[kRows][kWidth], others[kRows][kWidth];
+__device__ __forceinline__ float gated(float gate, float value) { return gate / (1 + __expf(-gate)) * value; }
+
+// The norm's factors of all rows, for a product that finishes its results. Read after the next meeting.
+template <int N> __device__ __forceinline__ void factorsOf(const ProductOp& op, float* factors) {
+    constexpr int kTogether = 4;
+    const int row = threadIdx.x / kTogether;
+    if (row >= N) return;
+    float squares = 0;
+    if (op.sums.stats && row < op.rows)
+        for (int tile = threadIdx.x % kTogether; tile < op.sums.statTiles; tile += kTogether) squares += __ldcg(op.sums.stats + (static_cast<int64_t>(row) * op.sums.statTiles + tile) * op.sums.statWidth);
 #pragma unroll
-        for (int i = 0; i < kRows; i++) {
-            const int row = min(first + i, op.rows - 1);
-            Gather<N, kWidth, float4>(op.sums, prepared.gates, row, column).load(some[i], prepared.gates.first);
-            Gather<N, kWidth, float4>(op.sums, prepared.ups, row, up + column).load(others[i], prepared.ups.first);
-        }
-#pragma unroll
-        for (int i = 0; i < kRows; i++) {
-            const int row = min(first + i, op.rows - 1);
-            const float factor = normFactor(op.sums, row);
-            const Gather<N, kWidth, float4> gates(op.sums, prepared.gates, row, column), ups(op.sums, prepared.ups, row, up + column);
-            float4 g = {}, u = {};
-            gates.add(g, some[i]);
-            ups.add(u, others[i]);
-            gates.rest(g);
-            ups.rest(u);
-            auto gated = [factor](float gate, float value) { return gate * factor / (1 + __expf(-gate * factor)) * (value * factor); };
-            if (column < op.columns && first + i < op.rows)
-                *reinterpret_cast<uint2*>(op.h + static_cast<int64_t>(row) * op.columns + column) = {pack(gated(g.x, u.x), gated(g.y, u.y)), pack(gated(g.z, u.z), gated(g.w, u.w))};
-        }
-    });
+    for (int offset = 1; offset < kTogether; offset *= 2) squares += __shfl_xor_sync(~0u, squares, offset);
+    if (threadIdx.x % kTogether == 0) factors[row] = op.sums.stats ? rsqrtf(squares * op.sums.inverseColumns + op.sums.epsilon) : 1.0f;
 }
 
-// A warp a row and 128 columns.
-template <int N, class Open> __device__ __forceinline__ void storeSums(const StoreOp& op, Open open) {
-    constexpr int kWidth = 4;
-    const int chunks = (op.columns + 127) / 128, lane = threadIdx.x % 32;
-    auto prepare = [&](int unit) { return segmentsOf(op.sums, unit % chunks * 128); };
-    warpUnits(op.rows * chunks, prepare, open, [&](int unit, const Segments& segments) {
-        const int row = unit / chunks, column = unit % chunks * 128 + lane * 4;
-        const Gather<N, kWidth, float4> sums(op.sums, segments, row, column);
-        float4 some[kWidth], sum = {};
-        sums.load(some, sums.first);
-        const float factor = normFactor(op.sums, row);
-        sums.add(sum, some);
-        sums.rest(sum);
-        if (column < op.columns) *reinterpret_cast<float4*>(op.y + row * op.stride + column) = {sum.x * factor, sum.y * factor, sum.z * factor, sum.w * factor};
-    });
+// Results of a tile that the block had to itself, from the accumulators of a warp's rows of the weights, m · 128 and up to 15 behind `output`.
+template <int N> __device__ __forceinline__ void finishWhole(const ProductOp& op, const float* factors, int tile, int output, const float (&c)[2][N / 2]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < N / 2; i += 2) {
+        const int row = i / 4 * 8 + lane % 4 * 2, further = i / 2 % 2 * 8;
+        const float factor0 = factors[row], factor1 = factors[row + 1];
+        if (op.finish == kFinishGated) {
+            // Neighbouring rows of the weights, which eight threads have, into one.
+            const int column = tile * (kStepTile / 2) + output + further + lane % 4 * 2, to = i / 4 * 8 + lane / 4;
+            const uint32_t h = transpose(pack(gated(c[0][i] * factor0, c[1][i] * factor0), gated(c[0][i + 1] * factor1, c[1][i + 1] * factor1)));
+            if (to < op.rows && column < op.columns) *reinterpret_cast<uint32_t*>(static_cast<bf16*>(op.y) + static_cast<int64_t>(to) * op.columns + column) = h;
+        } else {
+#pragma unroll
+            for (int m = 0; m < 2; m++) {
+                const int column = tile * kStepTile + m * 128 + output + further + lane / 4;
+                float* to = static_cast<float*>(op.y) + static_cast<int64_t>(row) * op.columns + column;
+                if (row < op.rows && column < op.columns) to[0] = c[m][i] * factor0;
+                if (row + 1 < op.rows && column < op.columns) to[op.columns] = c[m][i + 1] * factor1;
+            }
+        }
+    }
+}
+
+// Results of the tiles that blocks share. A warp a row and tile.
+template <int N> __device__ __forceinline__ void finishShared(const ProductOp& op, const float* factors) {
+    constexpr int kWidth = 10;
+    const int lane = threadIdx.x % 32;
+    for (int unit = blockIdx.x + threadIdx.x / 32 * gridDim.x; unit < op.rows * op.shared; unit += gridDim.x * (kStepConsumers / 32)) {
+        const int row = unit / op.shared, shared = unit - row * op.shared, tile = op.whole * gridDim.x + shared;
+        const Segments segments = segmentsOf(op.sums, shared * kStepTile);
+        const Gather<N, kWidth, float4> lower(op.sums, segments, row, lane * 4), upper(op.sums, segments, row, 128 + lane * 4);
+        float4 some[kWidth], others[kWidth], a = {}, b = {};
+        lower.load(some, lower.first);
+        upper.load(others, upper.first);
+        const float f = factors[row];
+        lower.add(a, some);
+        upper.add(b, others);
+        lower.rest(a);
+        upper.rest(b);
+        a = {a.x * f, a.y * f, a.z * f, a.w * f};
+        b = {b.x * f, b.y * f, b.z * f, b.w * f};
+        const int column = tile * (op.finish == kFinishGated ? kStepTile / 2 : kStepTile) + lane * 4;
+        const int64_t to = static_cast<int64_t>(row) * op.columns + column;
+        if (op.finish == kFinishGated) {
+            if (column < op.columns) *reinterpret_cast<uint2*>(static_cast<bf16*>(op.y) + to) = {pack(gated(a.x, b.x), gated(a.y, b.y)), pack(gated(a.z, b.z), gated(a.w, b.w))};
+        } else {
+            if (column < op.columns) *reinterpret_cast<float4*>(static_cast<float*>(op.y) + to) = a;
+            if (column + 128 < op.columns) *reinterpret_cast<float4*>(static_cast<float*>(op.y) + to + 128) = b;
+        }
+    }
 }
 
 template <class Open> __device__ __forceinline__ void embed(const EmbedArgs& a, int rows, Open open) {
