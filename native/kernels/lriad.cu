@@ -24,6 +24,6 @@ extern "C" __device__ const int lriad_abi[] = {
     // And what blocks take of shared memory.
     WideShape<128>::kBytes, WideShape<80>::kBytes,
     kProductBytes,
-    StepShape<8, 6>::kBytes, StepShape<64, 5>::kBytes,
+    StepShape<8>::kBytes, StepShape<64>::kBytes,
     kBackwardRowsBytes, kBackwardKeysBytes, BackwardRowsShape::kBytes, BackwardKeysShape::kBytes,
 };

@@ -15,40 +15,40 @@ constexpr int kStepBusy = 4, kStepAhead = 1;
 
 namespace {
 
-// What a stage of the ring holds: a piece of weights and of activations, 64 keys and values of one head, or nothing, at an operation's end.
+// What a stage of the ring holds: a piece of weights, 64 keys and values of one head, or nothing, at an operation's end.
 struct Piece {
     int operation;
-    int at;        // first column of x; or tile and head of the attention
-    int segment;   // ~ the tile where the block has it to itself; or which half of the tile's keys
+    int at;        // tile and head of the attention
+    int segment;   // ~ the half of a tile where the block has it to itself; or which half of the tile's keys
     int flags;
 };
 constexpr int kPieceEnd = 1, kPieceLast = 2;
 
-template <int N, int Stages> struct StepShape {
-    static constexpr int kWeights = kStepTile * kStepDepth * 2, kX = N * kStepDepth * 2, kStage = kWeights + kX;
-    // Stages; of each four barriers and what it holds; the last operation known to be open; the operation at hand and the next one.
-    static constexpr int kBarriers = Stages * kStage, kPieces = kBarriers + Stages * 32, kOpened = kPieces + Stages * static_cast<int>(sizeof(Piece)), kOps = kOpened + 16;
-    // And the norm's factors of a product's rows.
-    static constexpr int kFactors = kOps + 2 * static_cast<int>(sizeof(StepOp)), kBytes = kFactors + N * 4 + 1024;
+template <int N> struct StepShape {
+    static constexpr int kStages = 6, kWeights = kStepHalf * kStepDepth * 2, kXStages = N == 8 ? 8 : 4, kX = N * kStepDepth * 2;
+    // Two blocks fetch half of many rows each, for both.
+    static constexpr int kTogether = N == 8 ? 1 : 2;
+    // Stages of weights, and of activations; of each two barriers; what the former hold; the last operation known to be open; the operation at hand and the next one; and the
+    // norm's factors of a product's rows.
+    static constexpr int kXAt = kStages * kWeights, kBarriers = kXAt + kXStages * kX, kXBarriers = kBarriers + kStages * 16, kPieces = kXBarriers + kXStages * 16,
+                         kOpened = kPieces + kStages * static_cast<int>(sizeof(Piece)), kOps = kOpened + 16, kFactors = kOps + 2 * static_cast<int>(sizeof(StepOp)), kBytes = kFactors + N * 4 + 1024;
     static_assert(kBytes <= 227 * 1024);
 };
 
 #if __CUDA_ARCH__ >= 900
-// Where a thread is in the ring of stages. A stage's barriers: weights have come; activations have come; both have been used; it is known what they will be.
-template <int N, int Stages> struct Ring {
-    using Shape = StepShape<N, Stages>;
+// Where a thread is in the ring of stages of weights. A stage's barriers: weights have come; they have been used.
+template <int N> struct Ring {
+    using Shape = StepShape<N>;
     uint32_t base;
     int stage = 0, phase = 0;
 
     __device__ __forceinline__ Ring(uint32_t shared) : base(shared) {}
     __device__ __forceinline__ void next() {
-        if (++stage == Stages) { stage = 0; phase ^= 1; }
+        if (++stage == Shape::kStages) { stage = 0; phase ^= 1; }
     }
-    __device__ __forceinline__ uint32_t data() const { return base + stage * Shape::kStage; }
-    __device__ __forceinline__ uint32_t weightsCome() const { return base + Shape::kBarriers + stage * 32; }
-    __device__ __forceinline__ uint32_t activationsCome() const { return weightsCome() + 8; }
-    __device__ __forceinline__ uint32_t used() const { return weightsCome() + 16; }
-    __device__ __forceinline__ uint32_t known() const { return weightsCome() + 24; }
+    __device__ __forceinline__ uint32_t data() const { return base + stage * Shape::kWeights; }
+    __device__ __forceinline__ uint32_t come() const { return base + Shape::kBarriers + stage * 16; }
+    __device__ __forceinline__ uint32_t used() const { return come() + 8; }
     __device__ __forceinline__ Piece piece() const {
         Piece p;
         asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];" : "=r"(p.operation), "=r"(p.at), "=r"(p.segment), "=r"(p.flags) : "r"(base + Shape::kPieces + stage * 16) : "memory");
@@ -66,120 +66,153 @@ template <int N, int Stages> struct Ring {
     __device__ __forceinline__ void open(int operation) const {
         asm volatile("{\n.reg .s32 before;\natom.relaxed.cta.shared.exch.b32 before, [%0], %1;\n}" ::"r"(base + Shape::kOpened), "r"(operation) : "memory");
     }
-    // For a warp that multiplies: the next piece, and that it is done with it.
+    // For a warp of those that multiply: the next piece, and that it is done with it.
     __device__ __forceinline__ Piece take() const {
-        barrierWait(weightsCome(), phase);
-        barrierWait(activationsCome(), phase);
+        barrierWait(come(), phase);
         return piece();
     }
     __device__ __forceinline__ void release() {
-        barrierArrive(used());
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrierArrive(used());
         next();
     }
 };
 
+// The same for activations, of which every piece of weights has one.
+template <int N> struct XRing {
+    using Shape = StepShape<N>;
+    uint32_t base;
+    int stage = 0, phase = 0;
+
+    __device__ __forceinline__ XRing(uint32_t shared) : base(shared) {}
+    __device__ __forceinline__ void next() {
+        if (++stage == Shape::kXStages) { stage = 0; phase ^= 1; }
+    }
+    __device__ __forceinline__ uint32_t data() const { return base + Shape::kXAt + stage * Shape::kX; }
+    __device__ __forceinline__ uint32_t come() const { return base + Shape::kXBarriers + stage * 16; }
+    // By the warps of all blocks that the stage is fetched for.
+    __device__ __forceinline__ uint32_t used() const { return come() + 8; }
+    // A warp together, which has left what it read behind.
+    __device__ __forceinline__ void release() {
+        if (threadIdx.x % 32 < Shape::kTogether) {
+            if constexpr (Shape::kTogether == 1) barrierArrive(used());
+            else barrierArriveAt(used(), threadIdx.x % 32);
+        }
+        next();
+    }
+};
+
+// A block's pieces of a product. What is shared comes first: by the time that the block is through with its own tiles others have left their sums.
+template <class Visit> __device__ __forceinline__ void eachPiece(const ProductOp& op, Visit visit) {
+    const int pair = blockIdx.x / 2, rank = blockIdx.x % 2, firstShared = gridDim.x / 2 * op.whole, to = op.firstPiece[pair + 1];
+    int segment = op.firstSegment[pair];
+    for (int piece = op.firstPiece[pair]; piece < to; piece++) {
+        const int tile = piece / op.depth;
+        const bool last = piece + 1 == to || (piece + 1) % op.depth == 0;
+        visit((firstShared + tile) * 2 + rank, piece - tile * op.depth, segment, last);
+        segment += last;
+    }
+    for (int tile = pair * op.whole; tile < (pair + 1) * op.whole; tile++)
+        for (int piece = 0; piece < op.depth; piece++) visit(tile * 2 + rank, piece, ~(tile * 2 + rank), piece + 1 == op.depth);
+}
+
 // One thread: weights, keys and values of all operations, as far ahead as there is room.
-template <int N, int Stages> __device__ __forceinline__ void fetchWeights(const StepArgs& a, Ring<N, Stages> ring) {
-    Ring<N, Stages> behind = ring;
+template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a, Ring<N> ring) {
+    Ring<N> behind = ring;
     const uint64_t once = evictFirst();
     int under = 0;
+    bool later = false;
     // Begins a stage; its bytes are to follow.
     auto begin = [&](Piece piece, int bytes) {
         barrierWait(ring.used(), ring.phase ^ 1);
-        for (const int most = ring.opened() >= piece.operation ? kStepBusy : kStepAhead; under >= most; under--, behind.next()) barrierWait(behind.weightsCome(), behind.phase);
+        for (const int most = ring.opened() >= piece.operation ? kStepBusy : kStepAhead; under >= most; under--, behind.next()) barrierWait(behind.come(), behind.phase);
         under++;
         ring.tell(piece);
-        barrierExpect(ring.weightsCome(), bytes);
-    };
-    auto end = [&]() {
-        barrierArrive(ring.known());
-        ring.next();
+        barrierExpect(ring.come(), bytes);
     };
     for (int p = 0; p < a.count; p++) {
         const int kind = a.ops[p].kind;
         if (kind == kStepProduct) {
             const ProductOp op = a.ops[p].product;
-            auto fetch = [&](int tile, int column, int segment, bool last) {
-                constexpr int kHalf = kStepTile / 2;
-                const int matrix = (tile >= op.secondTile) + (tile >= op.thirdTile), firstTile = matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile;
-                begin({p, column, segment, last ? kPieceLast : 0}, StepShape<N, Stages>::kWeights);
+            eachPiece(op, [&](int half, int piece, int segment, bool last) {
+                constexpr int kQuarter = kStepHalf / 2;
+                const int column = piece * kStepDepth, second = op.secondTile * 2, third = op.thirdTile * 2;
+                const int matrix = (half >= second) + (half >= third), row = (half - (matrix == 0 ? 0 : matrix == 1 ? second : third)) * kStepHalf;
+                begin({p, 0, segment, last ? kPieceLast : 0}, StepShape<N>::kWeights);
                 if (op.finish == kFinishGated) {
-                    copyTile(ring.data(), op.weights[0], column, tile * kHalf, ring.weightsCome(), once);
-                    copyTile(ring.data() + kHalf * kStepDepth * 2, op.weights[1], column, tile * kHalf, ring.weightsCome(), once);
+                    copyTile(ring.data(), op.weights[0], column, half * kQuarter, ring.come(), once);
+                    copyTile(ring.data() + kQuarter * kStepDepth * 2, op.weights[1], column, half * kQuarter, ring.come(), once);
                 } else {
-                    copyTile(ring.data(), matrix == 0 ? op.weights[0] : matrix == 1 ? op.weights[1] : op.weights[2], column, (tile - firstTile) * kStepTile, ring.weightsCome(), once);
+                    copyTile(ring.data(), matrix == 0 ? op.weights[0] : matrix == 1 ? op.weights[1] : op.weights[2], column, row, ring.come(), once);
                 }
-                end();
-            };
-            // What is shared comes first: by the time that the block is through with its own tiles others have left their sums.
-            const int to = op.firstPiece[blockIdx.x + 1];
-            int segment = op.firstSegment[blockIdx.x];
-            for (int piece = op.firstPiece[blockIdx.x]; piece < to; piece++) {
-                const int tile = piece / op.depth;
-                const bool last = piece + 1 == to || (piece + 1) % op.depth == 0;
-                fetch(op.whole * gridDim.x + tile, (piece - tile * op.depth) * kStepDepth, segment, last);
-                segment += last;
-            }
-            for (int tile = blockIdx.x * op.whole; tile < (blockIdx.x + 1) * op.whole; tile++)
-                for (int piece = 0; piece < op.depth; piece++) fetch(tile, piece * kStepDepth, ~tile, piece + 1 == op.depth);
+                ring.next();
+            });
         } else if (kind == kStepAttend) {
             const AttendOp op = a.ops[p].attend;
             asm volatile("prefetch.tensormap [%0];" ::"l"(op.kv) : "memory");
-            waitForEarlier();
-            waitForPhase(a.arrived, p);
-            ring.open(p);
-            proxyFence();
+            if (!later) {
+                waitForEarlier();
+                proxyFence();
+                later = true;
+            }
+            bool open = false;
             for (int unit = blockIdx.x; unit < op.count * op.heads; unit += gridDim.x) {
                 const StepTile tile = op.tiles[unit / op.heads];
+                if (tile.fresh < 0 && !open) {
+                    waitForPhase(a.arrived, p);
+                    proxyFence();
+                    open = true;
+                }
                 for (int half = 0; half * kBlockSlots < tile.keys; half++) {
-                    begin({p, unit, half, (half + 1) * kBlockSlots >= tile.keys ? kPieceLast : 0}, StepShape<N, Stages>::kWeights);
+                    begin({p, unit, half, (half + 1) * kBlockSlots >= tile.keys ? kPieceLast : 0}, StepShape<N>::kWeights);
                     const int block = half == 0 ? tile.blocks[0] : tile.blocks[1];
 #pragma unroll
                     for (int part = 0; part < 4; part++)
-                        copyTile(ring.data() + part * kBlockSlots * 128, op.kv, part % 2 * 64, ((block * 2 + part / 2) * op.heads + unit % op.heads) * kBlockSlots, ring.weightsCome(), once);
-                    end();
+                        copyTile(ring.data() + part * kBlockSlots * 128, op.kv, part % 2 * 64, ((block * 2 + part / 2) * op.heads + unit % op.heads) * kBlockSlots, ring.come(), once);
+                    ring.next();
                 }
             }
         } else {
             continue;
         }
         begin({p, 0, 0, kPieceEnd}, 0);
-        end();
+        ring.next();
     }
-    begin({a.count, 0, 0, kPieceEnd}, 0);
-    end();
 }
 
 // One thread: the activations that belong to the weights, once the operations before are over.
-template <int N, int Stages> __device__ __forceinline__ void fetchActivations(const StepArgs& a, Ring<N, Stages> ring) {
+template <int N> __device__ __forceinline__ void fetchActivations(const StepArgs& a, Ring<N> ring, XRing<N> xs) {
+    using Shape = StepShape<N>;
     const uint64_t often = evictLast();
-    const TensorMap* x = nullptr;
-    for (int operation = -1;; ring.next()) {
-        barrierWait(ring.known(), ring.phase);
-        const Piece piece = ring.piece();
-        if (piece.operation == a.count) return;
-        if (piece.operation != operation) {
-            operation = piece.operation;
-            x = a.ops[operation].kind == kStepProduct ? a.ops[operation].product.x : nullptr;
-            waitForPhase(a.arrived, operation);
-            ring.open(operation);
-            proxyFence();
-        }
-        if (x && !(piece.flags & kPieceEnd)) {
-            barrierExpect(ring.activationsCome(), StepShape<N, Stages>::kX);
-            copyTile(ring.data() + StepShape<N, Stages>::kWeights, x, piece.at, 0, ring.activationsCome(), often);
-        } else {
-            barrierArrive(ring.activationsCome());
-        }
-        barrierArrive(ring.used());
+    const int rank = blockIdx.x % 2;
+    for (int p = 0; p < a.count; p++) {
+        if (a.ops[p].kind != kStepProduct && a.ops[p].kind != kStepAttend) continue;
+        waitForPhase(a.arrived, p);
+        ring.open(p);
+        if (a.ops[p].kind != kStepProduct) continue;
+        proxyFence();
+        const ProductOp op = a.ops[p].product;
+        eachPiece(op, [&](int, int piece, int, bool) {
+            barrierWait(xs.used(), xs.phase ^ 1);
+            barrierExpect(xs.come(), Shape::kX);
+            if constexpr (Shape::kTogether == 1) copyTile(xs.data(), op.x, piece * kStepDepth, 0, xs.come(), often);
+            else copyTileToBoth(xs.data() + rank * Shape::kX / 2, op.x, piece * kStepDepth, rank * N / 2, xs.come(), often);
+            xs.next();
+        });
     }
 }
 
-template <int N, int Stages> __device__ __forceinline__ void multiply(int* arrived, const ProductOp& op, Ring<N, Stages>& ring, float* factors) {
-    // A warpgroup has 64 rows of each half of a tile: of the gate and of what is gated.
+template <int N, class Open> __device__ __forceinline__ void multiply(int* arrived, const ProductOp& op, Ring<N>& ring, XRing<N>& xs, float* factors, Open open) {
+    // A warpgroup has 64 rows of each half of the block's: of the gate and of what is gated.
     const int lane = threadIdx.x % 32, output = threadIdx.x / 128 * 64 + threadIdx.x / 32 % 4 * 16, rows = op.rows;
-    float* to = op.sums.partials + output + lane / 4;
-    bool told = op.finish == kFinishNothing;
+    float* to = op.sums.partials + blockIdx.x % 2 * kStepHalf + output + lane / 4;
+    bool begun = false, told = op.finish == kFinishNothing;
+    // The next piece, with its activations: then all operations before are over.
+    auto take = [&]() {
+        const Piece piece = ring.take();
+        if (!(piece.flags & kPieceEnd)) barrierWait(xs.come(), xs.phase);
+        return piece;
+    };
     auto tell = [&]() {
         told = true;
         factorsOf<N>(op, factors);
@@ -189,11 +222,12 @@ template <int N, int Stages> __device__ __forceinline__ void multiply(int* arriv
             atomicAdd(arrived + kSumsArrived, 1);
         }
     };
-    for (Piece piece = ring.take(); !(piece.flags & kPieceEnd); piece = ring.take()) {
+    for (Piece piece = take(); !(piece.flags & kPieceEnd); piece = take()) {
+        begun = true;
         if (!told && piece.segment < 0) tell();
         float c[2][N / 2] = {};
         while (true) {
-            const uint32_t weights = ring.data() + threadIdx.x / 128 * 64 * 128, x = ring.data() + StepShape<N, Stages>::kWeights;
+            const uint32_t weights = ring.data() + threadIdx.x / 128 * 64 * 128, x = xs.data();
             matmulFence();
 #pragma unroll
             for (int m = 0; m < 2; m++)
@@ -206,8 +240,9 @@ template <int N, int Stages> __device__ __forceinline__ void multiply(int* arriv
             matmulCommit();
             matmulWait<0>();
             ring.release();
+            xs.release();
             if (piece.flags & kPieceLast) break;
-            piece = ring.take();
+            piece = take();
         }
         if (piece.segment < 0) {
             finishWhole<N>(op, factors, ~piece.segment, output, c);
@@ -223,6 +258,7 @@ template <int N, int Stages> __device__ __forceinline__ void multiply(int* arriv
             }
     }
     ring.release();
+    if (!begun) open();
     if (!told) tell();
     if (op.shared == 0 || op.finish == kFinishNothing) return;
     if (threadIdx.x == 0) waitForPhase(arrived + kSumsArrived, op.round + 1);
@@ -232,7 +268,7 @@ template <int N, int Stages> __device__ __forceinline__ void multiply(int* arriv
 
 // Tiles with a key-value head, which the two warpgroups take in turn, and the warps of a warpgroup where there is work for one alone. All that 64 rows (8 rows x 7 heads) see
 // of the same 64 keys is multiplied at once.
-template <int N, int Stages, class Open> __device__ __forceinline__ void attendTiles(const AttendOp& op, Ring<N, Stages>& ring, Open open) {
+template <int N, class Open> __device__ __forceinline__ void attendTiles(const AttendOp& op, Ring<N>& ring, Open open) {
     constexpr int kDim = 128, kSteps = kDim / 16, kHalfTile = kBlockSlots * 128;
     const int group = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, queries = op.heads * op.perHead;
     // Chunk c (of 16 bytes) of row r lies at place c ^ (r mod 8) of its row; columns from 64 on are a tile of their own. Rows are eight apart from one step to the next and
@@ -246,12 +282,21 @@ template <int N, int Stages, class Open> __device__ __forceinline__ void attendT
     auto skipTo = [&](int unit) {
         for (piece = ring.take(); !(piece.flags & kPieceEnd) && piece.at != unit; piece = ring.take()) ring.release();
     };
-    int turn = 0;
-    for (int unit = blockIdx.x + group * gridDim.x; unit < op.count * op.heads; unit += 2 * gridDim.x, turn++) {
+    // The key and the value that the operation before has made of the tile's only row had been fetched before: once more.
+    auto patch = [&](int unit) {
+        const StepTile& tile = op.tiles[unit / op.heads];
+        const int last = tile.keys - 1, slot = last % kBlockSlots, plane = tile.blocks[last / kBlockSlots] * 2 + lane / 16;
+        const uint4 fresh = __ldcg(reinterpret_cast<const uint4*>(op.cache + (static_cast<int64_t>(plane * op.heads + unit % op.heads) * kBlockSlots + slot) * kDim) + lane % 16);
+        const uint32_t to = ring.data() + (lane / 8) * kHalfTile + place(slot, lane % 8);
+        asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(fresh.x), "r"(fresh.y), "r"(fresh.z), "r"(fresh.w) : "memory");
+        proxyFence();
+        __syncwarp();
+    };
+    for (int unit = blockIdx.x + group * gridDim.x; unit < op.count * op.heads; unit += 2 * gridDim.x) {
         const StepTile tile = op.tiles[unit / op.heads];
         const int head = unit % op.heads, packed = tile.rows * op.perHead, part = packed > 16 ? warp * 16 : 0;
         // Nothing to do for this warp, which will pass by the pieces of this tile.
-        if (packed > 16 ? part >= packed : turn % 4 != warp) continue;
+        if (packed > 16 ? part >= packed : unit / gridDim.x / 2 % 4 != warp) continue;
         const int r0 = part + lane / 4, row0 = r0 / op.perHead, row1 = (r0 + 8) / op.perHead;
         uint32_t q[kSteps][4];
 #pragma unroll
@@ -269,6 +314,7 @@ template <int N, int Stages, class Open> __device__ __forceinline__ void attendT
         for (bool more = true; more;) {
             const uint32_t keys = ring.data() + keyAt, values = ring.data() + valueAt;
             more = !(piece.flags & kPieceLast);
+            if (!more && op.tiles[unit / op.heads].fresh > 0) patch(unit);
             // By halves of a block, for want of registers.
 #pragma unroll
             for (int half = 0; half < 2; half++) {
@@ -309,35 +355,39 @@ template <int N, int Stages, class Open> __device__ __forceinline__ void attendT
     ring.release();
 }
 
-template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs& a) {
-    using Shape = StepShape<N, Stages>;
+template <int N> __device__ __forceinline__ void step(const StepArgs& a) {
+    using Shape = StepShape<N>;
     extern __shared__ __align__(1024) char raw[];
     // The copy engine's swizzle counts rows from multiples of 1,024 bytes.
     char* shared = raw + (1024 - (sharedAddress(raw) & 1023)) % 1024;
     const uint32_t base = sharedAddress(shared);
-    Ring<N, Stages> ring(base);
+    Ring<N> ring(base);
+    XRing<N> xs(base);
     letNextStart();
     if (threadIdx.x == 0) {
+        // Used by all warps that read what the stage holds.
         for (; ring.phase == 0; ring.next()) {
-            barrierInit(ring.weightsCome(), 1);
-            barrierInit(ring.activationsCome(), 1);
-            // By all that read what the stage holds.
-            barrierInit(ring.used(), kStepConsumers + 1);
-            barrierInit(ring.known(), 1);
+            barrierInit(ring.come(), 1);
+            barrierInit(ring.used(), kStepConsumers / 32);
         }
-        ring.phase = 0;
+        for (; xs.phase == 0; xs.next()) {
+            barrierInit(xs.come(), 1);
+            barrierInit(xs.used(), kStepConsumers / 32 * Shape::kTogether);
+        }
         ring.open(-1);
         barrierInitFence();
     }
+    ring.phase = xs.phase = 0;
     __syncthreads();
+    if constexpr (Shape::kTogether > 1) clusterMeet();
 
     if (threadIdx.x >= kStepConsumers) {
         // The program and the weights were there before the kernels in front, activations were not.
         if (threadIdx.x == kStepConsumers) {
-            fetchWeights<N, Stages>(a, ring);
+            fetchWeights(a, ring);
         } else if (threadIdx.x == kStepConsumers + 32) {
             waitForEarlier();
-            fetchActivations<N, Stages>(a, ring);
+            fetchActivations(a, ring, xs);
         }
         return;
     }
@@ -358,8 +408,8 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
             if (threadIdx.x == 0) waitForPhase(a.arrived, op.index);
             consumersMeet();
         };
-        if (op.kind == kStepProduct) multiply<N, Stages>(a.arrived, op.product, ring, reinterpret_cast<float*>(shared + Shape::kFactors));
-        else if (op.kind == kStepAttend) attendTiles<N, Stages>(op.attend, ring, open);
+        if (op.kind == kStepProduct) multiply(a.arrived, op.product, ring, xs, reinterpret_cast<float*>(shared + Shape::kFactors), open);
+        else if (op.kind == kStepAttend) attendTiles(op.attend, ring, open);
         else if (op.kind == kStepResidual) residual<N>(op.residual, open);
         else if (op.kind == kStepRotate) rotate<N>(op.rotate, open);
         else if (op.kind == kStepMerge) merge(op.merge, open);
@@ -378,21 +428,25 @@ template <int N, int Stages> __device__ __forceinline__ void step(const StepArgs
         }
         if (last) break;
     }
+    // The other block may still be telling that it has used what it got.
+    if constexpr (Shape::kTogether > 1) clusterMeet();
 }
 #endif
 
 }  // namespace
 
-#define STEP(N, Stages)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kStepThreads, 1) lriad_step_##N(const __grid_constant__ StepArgs a) {   \
-        STEP_BODY(N, Stages)                                                                                             \
+#define STEP(N, Cluster)                                                                                                        \
+    extern "C" __global__ void Cluster __launch_bounds__(kStepThreads, 1) lriad_step_##N(const __grid_constant__ StepArgs a) {   \
+        STEP_BODY(N)                                                                                                            \
     }
 #if __CUDA_ARCH__ >= 900
-#define STEP_BODY(N, Stages) step<N, Stages>(a);
+#define STEP_BODY(N) step<N>(a);
+STEP(8, )
+STEP(64, __cluster_dims__(2, 1, 1))
 #else
-#define STEP_BODY(N, Stages)
+#define STEP_BODY(N)
+STEP(8, )
+STEP(64, )
 #endif
-STEP(8, 6)
-STEP(64, 5)
 #undef STEP
 #undef STEP_BODY

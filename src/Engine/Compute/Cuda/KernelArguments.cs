@@ -140,9 +140,9 @@ internal record struct ResidualOp(
 internal record struct RotateOp(
     Sums Sums, nint QueryBias, nint KeyBias, nint ValueBias, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint QueryB, nint ValueB, int Count, int Heads, int PerHead, int Rank);
 
-internal record struct StepTile(int Row, int Rows, int Slot, int Keys, int Limit, int Step, int Block0, int Block1);
+internal record struct StepTile(int Row, int Rows, int Slot, int Keys, int Limit, int Step, int Block0, int Block1, int Fresh);
 
-internal record struct AttendOp(nint Kv, nint Q, nint Tiles, nint PartialO, nint PartialLogSumExp, int Count, int Heads, int PerHead, float Scale);
+internal record struct AttendOp(nint Kv, nint Cache, nint Q, nint Tiles, nint PartialO, nint PartialLogSumExp, int Count, int Heads, int PerHead, float Scale);
 
 internal record struct MergeOp(AttendMergeArgs Args, int Merges, int Reserved = 0);
 
