@@ -136,8 +136,8 @@ template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a,
             const ProductOp op = a.ops[p].product;
             eachPiece(op, [&](int half, int piece, int segment, bool last) {
                 constexpr int kQuarter = kStepHalf / 2;
-                const int column = piece * kStepDepth, second = op.secondTile * 2, third = op.thirdTile * 2;
-                const int matrix = (half >= second) + (half >= third), row = (half - (matrix == 0 ? 0 : matrix == 1 ? second : third)) * kStepHalf;
+                const int column = piece * kStepDepth, tile = half / 2, matrix = (tile >= op.secondTile) + (tile >= op.thirdTile);
+                const int row = (half - (matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile) * 2) * kStepHalf;
                 begin({p, 0, segment, last ? kPieceLast : 0}, StepShape<N>::kWeights);
                 if (op.finish == kFinishGated) {
                     copyTile(ring.data(), op.weights[0], column, half * kQuarter, ring.come(), once);

@@ -63,24 +63,15 @@ template <int N, int Width, class Vector> struct Gather {
     }
 };
 
-// What a norm has left for row r: Σ x², and behind it A · (x · weight) of every row of A; Count of these values from the index-th on, none past the last. A warp together.
+// What a norm has left for row r: Σ x², and behind it A · (x · weight) of every row of A; Count of these values from the index-th on, none past the last. A lane's part of them.
 template <int Count> __device__ __forceinline__ void statsOf(const Sums& sums, int r, int index, int last, float (&values)[Count]) {
-    const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < Count; i++) values[i] = 0;
-    for (int tile = lane; tile < sums.statTiles; tile += 32) {
+    for (int tile = threadIdx.x % 32; tile < sums.statTiles; tile += 32) {
         const float* from = sums.stats + (static_cast<int64_t>(r) * sums.statTiles + tile) * sums.statWidth;
 #pragma unroll
         for (int i = 0; i < Count; i++) values[i] += index + i <= last ? __ldcg(from + index + i) : 0;
     }
-#pragma unroll
-    for (int i = 0; i < Count; i++) values[i] = warpSum(values[i]);
-}
-__device__ __forceinline__ float normFactor(const Sums& sums, int r) {
-    if (!sums.stats) return 1.0f;
-    float squares[1];
-    statsOf(sums, r, 0, 0, squares);
-    return rsqrtf(squares[0] * sums.inverseColumns + sums.epsilon);
 }
 
 // Units of work are dealt to the warps of all blocks, one after another. What an operation reads that no operation before it has written is asked for before `open`, which
@@ -167,7 +158,7 @@ template <int N, class Open> __device__ __forceinline__ void residual(const Resi
 
 // A warp a row and head of q | k | v: norm, bias, low-rank update, rotary, cache.
 template <int N, class Open> __device__ __forceinline__ void rotate(const RotateOp& op, Open open) {
-    constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10, kRanks = 2;
+    constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10, kRanks = 4;
     const int queries = op.heads * op.perHead, all = queries + 2 * op.heads, lane = threadIdx.x % 32, plane = op.heads * kBlockSlots * kDim;
     const int keyOutput = (queries * kDim + kStepTile - 1) / kStepTile * kStepTile, valueOutput = keyOutput + (op.heads * kDim + kStepTile - 1) / kStepTile * kStepTile;
     struct Place { int row, kind, head; };
@@ -199,26 +190,35 @@ template <int N, class Open> __device__ __forceinline__ void rotate(const Rotate
         float2 some[kWidth], others[kWidth], lower = {}, upper = {};
         lowerSums.load(some, lowerSums.first);
         upperSums.load(others, upperSums.first);
-        const float factor = normFactor(op.sums, at.row);
+        float squares[1], low[kRanks], b[4][kRanks];
+        statsOf(op.sums, at.row, 0, 0, squares);
+        // A · x and B, some columns at a time; past the last one A · x is zero.
+        auto loadLow = [&](int first) {
+            const int before = at.kind == 0 ? 1 : 1 + op.rank;
+            const float* from = (at.kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(at.head * kDim + lane * 2) * op.rank;
+            statsOf(op.sums, at.row, before + first, before + op.rank - 1, low);
+#pragma unroll
+            for (int i = 0; i < kRanks; i++)
+#pragma unroll
+                for (int output = 0; output < 4; output++) b[output][i] = from[(output / 2 * kHalf + output % 2) * op.rank + min(first + i, op.rank - 1)];
+        };
+        if (prepared.adapter) loadLow(0);
         lowerSums.add(lower, some);
         upperSums.add(upper, others);
         lowerSums.rest(lower);
         upperSums.rest(upper);
+        const float factor = op.sums.stats ? rsqrtf(warpSum(squares[0]) * op.sums.inverseColumns + op.sums.epsilon) : 1.0f;
         if (prepared.adapter) {
-            const float* b = (at.kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(at.head * kDim + lane * 2) * op.rank;
-            const int before = at.kind == 0 ? 1 : 1 + op.rank;
 #pragma unroll 1
             for (int first = 0; first < op.rank; first += kRanks) {
-                float t[kRanks];
-                statsOf(op.sums, at.row, before + first, before + op.rank - 1, t);
+                if (first > 0) loadLow(first);
 #pragma unroll
                 for (int i = 0; i < kRanks; i++) {
-                    // Past the last one t is zero.
-                    const int j = min(first + i, op.rank - 1);
-                    lower.x += b[j] * t[i];
-                    lower.y += b[op.rank + j] * t[i];
-                    upper.x += b[kHalf * op.rank + j] * t[i];
-                    upper.y += b[(kHalf + 1) * op.rank + j] * t[i];
+                    const float t = warpSum(low[i]);
+                    lower.x += b[0][i] * t;
+                    lower.y += b[1][i] * t;
+                    upper.x += b[2][i] * t;
+                    upper.y += b[3][i] * t;
                 }
             }
         }
