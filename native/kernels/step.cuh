@@ -217,10 +217,7 @@ template <int N, class Open> __device__ __forceinline__ void multiply(int* arriv
         told = true;
         factorsOf<N>(op, factors);
         consumersMeet();
-        if (threadIdx.x == 0) {
-            __threadfence();
-            atomicAdd(arrived + kSumsArrived, 1);
-        }
+        if (threadIdx.x == 0) arrive(arrived + kSumsArrived);
     };
     for (Piece piece = take(); !(piece.flags & kPieceEnd); piece = take()) {
         begun = true;
@@ -289,7 +286,7 @@ template <int N, class Open> __device__ __forceinline__ void attendTiles(const A
         const uint4 fresh = __ldcg(reinterpret_cast<const uint4*>(op.cache + (static_cast<int64_t>(plane * op.heads + unit % op.heads) * kBlockSlots + slot) * kDim) + lane % 16);
         const uint32_t to = ring.data() + (lane / 8) * kHalfTile + place(slot, lane % 8);
         asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(fresh.x), "r"(fresh.y), "r"(fresh.z), "r"(fresh.w) : "memory");
-        proxyFence();
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
         __syncwarp();
     };
     for (int unit = blockIdx.x + group * gridDim.x; unit < op.count * op.heads; unit += 2 * gridDim.x) {
@@ -421,10 +418,8 @@ template <int N> __device__ __forceinline__ void step(const StepArgs& a) {
         const bool last = op.index + 1 == a.count;
         consumersMeet();
         if (threadIdx.x == 0) {
-            __threadfence();
-            const int before = atomicAdd(a.arrived, 1);
-            // Everyone has arrived for the last time, so nobody waits any more.
-            if (before == static_cast<int>(gridDim.x) * a.count - 1) a.arrived[0] = a.arrived[kSumsArrived] = 0;
+            // Once everyone has arrived for the last time nobody waits any more.
+            if (arrive(a.arrived) == static_cast<int>(gridDim.x) * a.count - 1) a.arrived[0] = a.arrived[kSumsArrived] = 0;
         }
         if (last) break;
     }

@@ -15,8 +15,14 @@ __device__ __forceinline__ int loadAcquire(const int* from) {
     return value;
 }
 __device__ __forceinline__ void consumersMeet() { namedBarrier<1, kStepConsumers>(); }
-// Between ordinary accesses to global memory and those of the copy engine.
-__device__ __forceinline__ void proxyFence() { asm volatile("fence.proxy.async;" ::: "memory"); }
+// Between ordinary accesses to global memory and those of the copy engine. For all of memory it would wait until every write is there, which is left to who tells of them.
+__device__ __forceinline__ void proxyFence() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
+// Tells that what the block has written before it met is there; how often that has been told before.
+__device__ __forceinline__ int arrive(int* arrived) {
+    int before;
+    asm volatile("atom.add.release.gpu.global.s32 %0, [%1], 1;" : "=r"(before) : "l"(arrived) : "memory");
+    return before;
+}
 
 // Until all blocks have finished the operations before this one; or, of what else they count, so many.
 __device__ __forceinline__ void waitForPhase(const int* arrived, int phase) {
