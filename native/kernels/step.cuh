@@ -31,8 +31,8 @@ template <int N> struct StepShape {
     // Stages of weights, and of activations; of each two barriers; what the former hold; the last operation known to be open; the operation at hand and the next one; and the
     // norm's factors of a product's rows.
     static constexpr int kXAt = kStages * kWeights, kBarriers = kXAt + kXStages * kX, kXBarriers = kBarriers + kStages * 16, kPieces = kXBarriers + kXStages * 16,
-                         kOpened = kPieces + kStages * static_cast<int>(sizeof(Piece)), kOps = kOpened + 16, kFactors = kOps + 2 * static_cast<int>(sizeof(StepOp)), kBytes = kFactors + N * 4 + 1024;
-    static_assert(kBytes <= 227 * 1024);
+                         kTiles = kPieces + kStages * static_cast<int>(sizeof(Piece)), kTile = 48, kOpened = kTiles + kStages * kTile, kOps = kOpened + 16, kFactors = kOps + 2 * static_cast<int>(sizeof(StepOp)), kBytes = kFactors + N * 4 + 1024;
+    static_assert(kBytes <= 227 * 1024 && sizeof(StepTile) <= kTile);
 };
 
 #if __CUDA_ARCH__ >= 900
@@ -57,6 +57,8 @@ template <int N> struct Ring {
     __device__ __forceinline__ void tell(Piece p) const {
         asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(base + Shape::kPieces + stage * 16), "r"(p.operation), "r"(p.at), "r"(p.segment), "r"(p.flags) : "memory");
     }
+    // The tile that the keys belong to.
+    __device__ __forceinline__ StepTile& tile() const { return *static_cast<StepTile*>(__cvta_shared_to_generic(base + Shape::kTiles + stage * Shape::kTile)); }
     // A hint that nothing else hangs on: it may come late.
     __device__ __forceinline__ int opened() const {
         int operation;
@@ -122,13 +124,12 @@ template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a,
     const uint64_t once = evictFirst();
     int under = 0;
     bool later = false;
-    // Begins a stage; its bytes are to follow.
-    auto begin = [&](Piece piece, int bytes) {
+    // Begins a stage; what it is to hold is to follow.
+    auto begin = [&](Piece piece) {
         barrierWait(ring.used(), ring.phase ^ 1);
         for (const int most = ring.opened() >= piece.operation ? kStepBusy : kStepAhead; under >= most; under--, behind.next()) barrierWait(behind.come(), behind.phase);
         under++;
         ring.tell(piece);
-        barrierExpect(ring.come(), bytes);
     };
     for (int p = 0; p < a.count; p++) {
         const int kind = a.ops[p].kind;
@@ -138,7 +139,8 @@ template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a,
                 constexpr int kQuarter = kStepHalf / 2;
                 const int column = piece * kStepDepth, tile = half / 2, matrix = (tile >= op.secondTile) + (tile >= op.thirdTile);
                 const int row = (half - (matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile) * 2) * kStepHalf;
-                begin({p, 0, segment, last ? kPieceLast : 0}, StepShape<N>::kWeights);
+                begin({p, 0, segment, last ? kPieceLast : 0});
+                barrierExpect(ring.come(), StepShape<N>::kWeights);
                 if (op.finish == kFinishGated) {
                     copyTile(ring.data(), op.weights[0], column, half * kQuarter, ring.come(), once);
                     copyTile(ring.data() + kQuarter * kStepDepth * 2, op.weights[1], column, half * kQuarter, ring.come(), once);
@@ -164,7 +166,9 @@ template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a,
                     open = true;
                 }
                 for (int half = 0; half * kBlockSlots < tile.keys; half++) {
-                    begin({p, unit, half, (half + 1) * kBlockSlots >= tile.keys ? kPieceLast : 0}, StepShape<N>::kWeights);
+                    begin({p, unit, half, (half + 1) * kBlockSlots >= tile.keys ? kPieceLast : 0});
+                    ring.tile() = tile;
+                    barrierExpect(ring.come(), StepShape<N>::kWeights);
                     const int block = half == 0 ? tile.blocks[0] : tile.blocks[1];
 #pragma unroll
                     for (int part = 0; part < 4; part++)
@@ -175,7 +179,8 @@ template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a,
         } else {
             continue;
         }
-        begin({p, 0, 0, kPieceEnd}, 0);
+        begin({p, 0, 0, kPieceEnd});
+        barrierArrive(ring.come());
         ring.next();
     }
 }
@@ -273,27 +278,31 @@ template <int N, class Open> __device__ __forceinline__ void attendTiles(const A
     auto place = [](int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); };
     const int keyAt = place(lane % 8 + lane / 16 * 8, lane / 8 % 2), valueAt = 2 * kHalfTile + place(lane % 16, lane / 16);
     const float scale = op.scale * kLog2E;
-    // Queries are on their way before the keys have come.
-    open();
-    Piece piece;
-    auto skipTo = [&](int unit) {
-        for (piece = ring.take(); !(piece.flags & kPieceEnd) && piece.at != unit; piece = ring.take()) ring.release();
-    };
-    // The key and the value that the operation before has made of the tile's only row had been fetched before: once more.
-    auto patch = [&](int unit) {
-        const StepTile& tile = op.tiles[unit / op.heads];
+    // The key and the value that the operation before has made of the tile's only row had been fetched before: once more, into the tile's last piece.
+    auto patch = [&](const StepTile& tile, int head) {
         const int last = tile.keys - 1, slot = last % kBlockSlots, plane = tile.blocks[last / kBlockSlots] * 2 + lane / 16;
-        const uint4 fresh = __ldcg(reinterpret_cast<const uint4*>(op.cache + (static_cast<int64_t>(plane * op.heads + unit % op.heads) * kBlockSlots + slot) * kDim) + lane % 16);
-        const uint32_t to = ring.data() + (lane / 8) * kHalfTile + place(slot, lane % 8);
+        const uint4 fresh = __ldcg(reinterpret_cast<const uint4*>(op.cache + (static_cast<int64_t>(plane * op.heads + head) * kBlockSlots + slot) * kDim) + lane % 16);
+        Ring<N> end = ring;
+        if (last >= kBlockSlots) {
+            end.next();
+            barrierWait(end.come(), end.phase);
+        }
+        const uint32_t to = end.data() + (lane / 8) * kHalfTile + place(slot, lane % 8);
         asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(fresh.x), "r"(fresh.y), "r"(fresh.z), "r"(fresh.w) : "memory");
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
         __syncwarp();
     };
-    for (int unit = blockIdx.x + group * gridDim.x; unit < op.count * op.heads; unit += 2 * gridDim.x) {
-        const StepTile tile = op.tiles[unit / op.heads];
-        const int head = unit % op.heads, packed = tile.rows * op.perHead, part = packed > 16 ? warp * 16 : 0;
-        // Nothing to do for this warp, which will pass by the pieces of this tile.
-        if (packed > 16 ? part >= packed : unit / gridDim.x / 2 % 4 != warp) continue;
+    open();
+    Piece piece = ring.take();
+    while (!(piece.flags & kPieceEnd)) {
+        const StepTile& tile = ring.tile();
+        const int head = piece.at % op.heads, packed = tile.rows * op.perHead, part = packed > 16 ? warp * 16 : 0, turn = piece.at / gridDim.x;
+        // Nothing to do for this warp, which passes by.
+        if (turn % 2 != group || (packed > 16 ? part >= packed : turn / 2 % 4 != warp)) {
+            ring.release();
+            piece = ring.take();
+            continue;
+        }
         const int r0 = part + lane / 4, row0 = r0 / op.perHead, row1 = (r0 + 8) / op.perHead;
         uint32_t q[kSteps][4];
 #pragma unroll
@@ -305,13 +314,11 @@ template <int N, class Open> __device__ __forceinline__ void attendTiles(const A
 #pragma unroll
                 for (int half = 0; half < 2; half++) q[k][half * 2 + side] = p < packed ? __ldcg(reinterpret_cast<const uint32_t*>(from + k * 16 + half * 8)) : 0;
         }
-        skipTo(unit);
+        if (tile.fresh > 0) patch(tile, head);
         const int see0 = min(tile.keys, tile.limit + tile.step * row0), see1 = min(tile.keys, tile.limit + tile.step * row1);
         float o[kDim / 8][4] = {}, max0 = -INFINITY, max1 = -INFINITY, sum0 = 0, sum1 = 0;
-        for (bool more = true; more;) {
+        while (true) {
             const uint32_t keys = ring.data() + keyAt, values = ring.data() + valueAt;
-            more = !(piece.flags & kPieceLast);
-            if (!more && op.tiles[unit / op.heads].fresh > 0) patch(unit);
             // By halves of a block, for want of registers.
 #pragma unroll
             for (int half = 0; half < 2; half++) {
@@ -339,16 +346,17 @@ template <int N, class Open> __device__ __forceinline__ void attendTiles(const A
                     }
                 }
             }
+            if (piece.flags & kPieceLast) break;
             ring.release();
-            if (more) piece = ring.take();
+            piece = ring.take();
         }
         // Read again rather than kept: registers are short.
-        const StepTile& again = op.tiles[unit / op.heads];
-        const AttendTile whole = {0, again.rows, 0, 0, again.slot};
+        const AttendTile whole = {0, ring.tile().rows, 0, 0, ring.tile().slot};
+        ring.release();
         const AttendArgs args = {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, op.partialO, op.partialLogSumExp, op.heads, op.perHead, op.scale, 0};
-        storeRows<kDim>(args, whole, unit % op.heads, r0, row0, row1, again.rows * op.perHead, lane, max0, max1, sum0, sum1, o);
+        storeRows<kDim>(args, whole, piece.at % op.heads, r0, row0, row1, whole.rows * op.perHead, lane, max0, max1, sum0, sum1, o);
+        piece = ring.take();
     }
-    skipTo(-1);
     ring.release();
 }
 

@@ -22,10 +22,10 @@ internal sealed record StepKernel(CudaKernel Kernel, int Rows)
     /// <summary>Rows of x that are fetched together: all that there may be, or half of them.</summary>
     public int BoxRows => Math.Min(Rows, 32);
 
-    // Six stages of weights, some of activations; of each two barriers, and what the former hold; the last operation known to be open, two operations, factors of rows, and room to start on a
+    // Six stages of weights, some of activations; of each two barriers, and what the former hold, with a tile of the attention; the last operation known to be open, two operations, factors of rows, and room to start on a
     // multiple of 1,024.
     public static int SharedBytes(int rows, int stages) =>
-        (6 * ((Half * Depth * sizeof(ushort)) + 16 + 16)) + (stages * ((rows * Depth * sizeof(ushort)) + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + (rows * sizeof(float)) + 1024;
+        (6 * ((Half * Depth * sizeof(ushort)) + 16 + 16 + 48)) + (stages * ((rows * Depth * sizeof(ushort)) + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + (rows * sizeof(float)) + 1024;
 }
 
 /// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>
