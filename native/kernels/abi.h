@@ -182,11 +182,10 @@ struct ProductArgs {
 
 // Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
 //
-// A product leaves float32 partial sums, which the operation behind it adds up, or finishes its results itself. Outputs are in tiles of 512, the first half of which is one
-// block's and the other its neighbour's; matrices of one product start tiles of their own, but in a gated product half a tile is 128 outputs of the gate and the same of what
-// is gated. Of a product that finishes its results every two blocks have `whole` tiles to themselves. The pieces (512 outputs x 64 inputs) of the tiles that are left, the
-// last ones, form a line that is cut into equal runs, one for two blocks; where a run or a tile ends a segment does. A segment's sums are [rows of x, 512]; those of tile t of
-// these are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
+// A product leaves float32 partial sums, which the operation behind it adds up, or finishes its results itself. Outputs are in tiles of 256; matrices of one product start
+// tiles of their own, but a gated product's tiles are 128 outputs of the gate and the same of what is gated. Of a product that finishes its results every block has `whole`
+// tiles to itself. The pieces (256 outputs x 64 inputs) of the tiles that are left, the last ones, form a line that is cut into equal runs, one a block; where a run or a
+// tile ends a segment does. A segment's sums are [rows of x, 256]; those of tile t of these are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
 //
 // A norm's factor 1 / |x| comes after the product: what is multiplied is x · weight, and the squares of x, tile by tile of 256 columns, wait in `stats` for who adds the
 // sums up. With an adapter A · (x · weight) waits there too: a tile of a row has 1 + 2 · rank values.
@@ -202,13 +201,13 @@ struct Sums {
 enum ProductFinish { kFinishNothing, kFinishGated, kFinishFloats };
 struct ProductOp {
     const TensorMap *weights[3], *x;
-    const int *firstPiece, *firstSegment;   // of two blocks each; firstPiece has one more
+    const int *firstPiece, *firstSegment;   // of block b; firstPiece has one more
     Sums sums;                              // where the sums go; the norm of x
     void* y;                                // [rows, columns]
     int secondTile, thirdTile;              // where the second and the third matrix begin
     int depth, rows;                        // pieces a tile, rows of x
     int finish, columns;
-    int whole, shared;                      // tiles that two blocks have to themselves; tiles that are left
+    int whole, shared;                      // tiles that a block has to itself; tiles that are left
     int round, reserved;                    // products of the program that finished before
 };
 // x' = x + sums (where there are any); where there is a y, y = x' · weight and its stats.

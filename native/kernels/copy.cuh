@@ -28,22 +28,5 @@ __device__ __forceinline__ void copyTile(uint32_t to, const TensorMap* map, int 
                  ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier), "l"(policy) : "memory");
 }
 
-__device__ __forceinline__ uint32_t clusterRank() { uint32_t rank; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)); return rank; }
-// Orders no memory, for which it would wait.
-__device__ __forceinline__ void clusterMeet() {
-    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
-    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-}
-// At the barrier in the same place of another block of the cluster. No memory is to be ordered: what was read here was read by multiplications that are over, and an arrival
-// that releases to the cluster would wait for all of memory.
-__device__ __forceinline__ void barrierArriveAt(uint32_t barrier, int rank) {
-    asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(barrier), "r"(rank) : "memory");
-}
-// To both blocks of the cluster, to the same place and the same barrier.
-__device__ __forceinline__ void copyTileToBoth(uint32_t to, const TensorMap* map, int column, int row, uint32_t barrier, uint64_t policy) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5, %6;"
-                 ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(static_cast<uint16_t>(3)), "l"(policy) : "memory");
-}
-
 template <int Id, int Threads> __device__ __forceinline__ void namedBarrier() { asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory"); }
 #endif

@@ -3,8 +3,7 @@
 #include "attend.cuh"
 #include "copy.cuh"
 
-// A tile of outputs is half a block's and half its neighbour's.
-constexpr int kStepConsumers = 256, kStepTile = 512, kStepHalf = 256;
+constexpr int kStepConsumers = 256, kStepTile = 256;
 
 namespace {
 
@@ -96,11 +95,11 @@ template <class Prepare, class Open, class Work> __device__ __forceinline__ void
 template <int N, class Open> __device__ __forceinline__ void residual(const ResidualOp& op, Open open) {
     // Loads of so many segments, and of so many rows of A, are under way together.
     constexpr int kWidth = 12, kRanks = 8;
-    const int tiles = (op.columns + kStepHalf - 1) / kStepHalf, lane = threadIdx.x % 32;
+    const int tiles = (op.columns + kStepTile - 1) / kStepTile, lane = threadIdx.x % 32;
     struct Prepared { Segments segments; uint2 weights[2]; bool adapter; };
-    auto columnOf = [&](int unit, int half) { return unit % tiles * kStepHalf + half * 128 + lane * 4; };
+    auto columnOf = [&](int unit, int half) { return unit % tiles * kStepTile + half * 128 + lane * 4; };
     auto prepare = [&](int unit) {
-        Prepared p = {segmentsOf(op.sums, unit % tiles * kStepHalf), {}, op.rank > 0 && op.rows[unit / tiles].adapter != 0};
+        Prepared p = {segmentsOf(op.sums, unit % tiles * kStepTile), {}, op.rank > 0 && op.rows[unit / tiles].adapter != 0};
 #pragma unroll
         for (int half = 0; half < 2; half++)
             if (op.y && columnOf(unit, half) < op.columns) p.weights[half] = *reinterpret_cast<const uint2*>(op.weight + columnOf(unit, half));
@@ -256,8 +255,8 @@ template <int N> __device__ __forceinline__ void factorsOf(const ProductOp& op, 
     if (threadIdx.x % kTogether == 0) factors[row] = op.sums.stats ? rsqrtf(squares * op.sums.inverseColumns + op.sums.epsilon) : 1.0f;
 }
 
-// Results of a half tile that the block had to itself, from the accumulators of a warp's rows of the weights, m · 128 and up to 15 behind `output`.
-template <int N> __device__ __forceinline__ void finishWhole(const ProductOp& op, const float* factors, int half, int output, const float (&c)[2][N / 2]) {
+// Results of a tile that the block had to itself, from the accumulators of a warp's rows of the weights, m · 128 and up to 15 behind `output`.
+template <int N> __device__ __forceinline__ void finishWhole(const ProductOp& op, const float* factors, int tile, int output, const float (&c)[2][N / 2]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < N / 2; i += 2) {
@@ -265,13 +264,13 @@ template <int N> __device__ __forceinline__ void finishWhole(const ProductOp& op
         const float factor0 = factors[row], factor1 = factors[row + 1];
         if (op.finish == kFinishGated) {
             // Neighbouring rows of the weights, which eight threads have, into one.
-            const int column = half * (kStepHalf / 2) + output + further + lane % 4 * 2, to = i / 4 * 8 + lane / 4;
+            const int column = tile * (kStepTile / 2) + output + further + lane % 4 * 2, to = i / 4 * 8 + lane / 4;
             const uint32_t h = transpose(pack(gated(c[0][i] * factor0, c[1][i] * factor0), gated(c[0][i + 1] * factor1, c[1][i + 1] * factor1)));
             if (to < op.rows && column < op.columns) *reinterpret_cast<uint32_t*>(static_cast<bf16*>(op.y) + static_cast<int64_t>(to) * op.columns + column) = h;
         } else {
 #pragma unroll
             for (int m = 0; m < 2; m++) {
-                const int column = half * kStepHalf + m * 128 + output + further + lane / 4;
+                const int column = tile * kStepTile + m * 128 + output + further + lane / 4;
                 float* to = static_cast<float*>(op.y) + static_cast<int64_t>(row) * op.columns + column;
                 if (row < op.rows && column < op.columns) to[0] = c[m][i] * factor0;
                 if (row + 1 < op.rows && column < op.columns) to[op.columns] = c[m][i + 1] * factor1;
@@ -280,12 +279,12 @@ template <int N> __device__ __forceinline__ void finishWhole(const ProductOp& op
     }
 }
 
-// Results of the tiles that blocks share. A warp a row and half a tile.
+// Results of the tiles that blocks share. A warp a row and tile.
 template <int N> __device__ __forceinline__ void finishShared(const ProductOp& op, const float* factors) {
     constexpr int kWidth = 10;
     const int lane = threadIdx.x % 32;
-    for (int unit = blockIdx.x + threadIdx.x / 32 * gridDim.x; unit < op.rows * op.shared * 2; unit += gridDim.x * (kStepConsumers / 32)) {
-        const int row = unit / (op.shared * 2), shared = unit - row * op.shared * 2, half = op.whole * gridDim.x + shared, output = shared * kStepHalf + lane * 4;
+    for (int unit = blockIdx.x + threadIdx.x / 32 * gridDim.x; unit < op.rows * op.shared; unit += gridDim.x * (kStepConsumers / 32)) {
+        const int row = unit / op.shared, shared = unit - row * op.shared, tile = op.whole * gridDim.x + shared, output = shared * kStepTile + lane * 4;
         const Segments segments = segmentsOf(op.sums, output);
         const Gather<N, kWidth, float4> lower(op.sums, segments, row, output), upper(op.sums, segments, row, output + 128);
         float4 some[kWidth], others[kWidth], a = {}, b = {};
@@ -298,7 +297,7 @@ template <int N> __device__ __forceinline__ void finishShared(const ProductOp& o
         upper.rest(b);
         a = {a.x * f, a.y * f, a.z * f, a.w * f};
         b = {b.x * f, b.y * f, b.z * f, b.w * f};
-        const int column = half * (op.finish == kFinishGated ? kStepHalf / 2 : kStepHalf) + lane * 4;
+        const int column = tile * (op.finish == kFinishGated ? kStepTile / 2 : kStepTile) + lane * 4;
         const int64_t to = static_cast<int64_t>(row) * op.columns + column;
         if (op.finish == kFinishGated) {
             if (column < op.columns) *reinterpret_cast<uint2*>(static_cast<bf16*>(op.y) + to) = {pack(gated(a.x, b.x), gated(a.y, b.y)), pack(gated(a.z, b.z), gated(a.w, b.w))};

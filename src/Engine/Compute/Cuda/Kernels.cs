@@ -4,28 +4,21 @@ using LrIad.Interop;
 namespace LrIad.Engine.Compute.Cuda;
 
 /// <summary>A kernel for programs of few rows; see native/kernels/step.cuh.</summary>
-/// <param name="Kernel">The kernel, a block a multiprocessor, an even number of them.</param>
+/// <param name="Kernel">The kernel, a block a multiprocessor.</param>
 /// <param name="Rows">Rows that it is made for.</param>
 internal sealed record StepKernel(CudaKernel Kernel, int Rows)
 {
     public const int Threads = 320;
 
-    /// <summary>Outputs of a tile, which two blocks share half and half.</summary>
-    public const int Tile = 512;
+    /// <summary>Outputs and inputs of a piece of weights.</summary>
+    public const int Tile = 256;
 
-    /// <summary>A block's outputs of a tile.</summary>
-    public const int Half = 256;
-
-    /// <summary>Inputs of a piece of a tile.</summary>
     public const int Depth = 64;
-
-    /// <summary>Rows of x that are fetched together: all that there may be, or half of them.</summary>
-    public int BoxRows => Math.Min(Rows, 32);
 
     // Six stages of weights, some of activations; of each two barriers, and what the former hold, with a tile of the attention; the last operation known to be open, two operations, factors of rows, and room to start on a
     // multiple of 1,024.
     public static int SharedBytes(int rows, int stages) =>
-        (6 * ((Half * Depth * sizeof(ushort)) + 16 + 16 + 48)) + (stages * ((rows * Depth * sizeof(ushort)) + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + (rows * sizeof(float)) + 1024;
+        (6 * ((Tile * Depth * sizeof(ushort)) + 16 + 16 + 48)) + (stages * ((rows * Depth * sizeof(ushort)) + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + (rows * sizeof(float)) + 1024;
 }
 
 /// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>

@@ -58,8 +58,7 @@ internal sealed unsafe class StepProgram : IDisposable
     /// <summary>The plan that the attention of what has been gathered goes by, if there is any.</summary>
     public object? Attended { get; set; }
 
-    // Blocks that share tiles.
-    private int Pairs => _context.Multiprocessors / 2;
+    private int Blocks => _context.Multiprocessors;
 
     /// <summary>Whether products of these sizes can be part of a program.</summary>
     public bool Takes(int rows, params ReadOnlySpan<int> inputs)
@@ -111,13 +110,13 @@ internal sealed unsafe class StepProgram : IDisposable
     {
         Settle();
         var gated = finish == ProductFinish.Gated;
-        var (depth, tileRows, boxRows) = (inputs / StepKernel.Depth, gated ? StepKernel.Tile / 2 : StepKernel.Tile, gated ? StepKernel.Half / 2 : StepKernel.Half);
+        var (depth, tileRows) = (inputs / StepKernel.Depth, gated ? StepKernel.Tile / 2 : StepKernel.Tile);
         var tiles = 0;
         Span<int> firstTiles = [0, int.MaxValue, int.MaxValue];
         Span<nint> maps = [0, 0, 0];
         for (var i = 0; i < weights.Length; i++)
         {
-            maps[i] = Map(weights[i].Address, weights[i].Rows, inputs, boxRows);
+            maps[i] = Map(weights[i].Address, weights[i].Rows, inputs, tileRows);
             // A gated product's tiles have rows of both.
             if (i == 0 || !gated)
             {
@@ -126,14 +125,14 @@ internal sealed unsafe class StepProgram : IDisposable
             }
         }
 
-        var whole = finish == ProductFinish.Nothing ? 0 : tiles / Pairs;
-        var shared = tiles - (whole * Pairs);
+        var whole = finish == ProductFinish.Nothing ? 0 : tiles / Blocks;
+        var shared = tiles - (whole * Blocks);
         var cut = CutOf(shared, depth);
         var partials = Grow(ref _partials, (long)Math.Max(cut.Segments, 1) * _kernel!.Rows * StepKernel.Tile * sizeof(float), "partial sums of products");
         var sums = norm with { Partials = partials, TileSegment = cut.TileSegment };
         ref var op = ref Add(StepKind.Product);
         op.Product = new ProductOp(
-            maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.BoxRows), cut.FirstPiece, cut.FirstSegment, sums, y, firstTiles[1], firstTiles[2], depth, rows, finish, weights[0].Rows, whole, shared, _finished);
+            maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.Rows), cut.FirstPiece, cut.FirstSegment, sums, y, firstTiles[1], firstTiles[2], depth, rows, finish, weights[0].Rows, whole, shared, _finished);
         _finished += finish == ProductFinish.Nothing ? 0 : 1;
         return sums;
     }
@@ -157,7 +156,7 @@ internal sealed unsafe class StepProgram : IDisposable
             Settle();
         }
 
-        var (tiles, width) = ((columns + StepKernel.Half - 1) / StepKernel.Half, 1 + (2 * extra.Rank));
+        var (tiles, width) = ((columns + StepKernel.Tile - 1) / StepKernel.Tile, 1 + (2 * extra.Rank));
         var stats = Grow(ref _stats, (long)rows * tiles * width * sizeof(float), "norms");
         _pending = null;
         Add(StepKind.Residual).Residual = extra with
@@ -233,7 +232,7 @@ internal sealed unsafe class StepProgram : IDisposable
         Attended = null;
         Idle = false;
         Runs++;
-        _kernel!.Kernel.Launch(_context.Stream, new StepArgs(sent.Operations.Address, _arrived!.Address, count), 2 * Pairs, 1, StepKernel.Threads);
+        _kernel!.Kernel.Launch(_context.Stream, new StepArgs(sent.Operations.Address, _arrived!.Address, count), Blocks, 1, StepKernel.Threads);
     }
 
     /// <inheritdoc/>
@@ -295,7 +294,7 @@ internal sealed unsafe class StepProgram : IDisposable
         return place;
     }
 
-    // Equal runs of pieces of some tiles for all pairs of blocks. Where a run or a tile ends a segment does.
+    // Equal runs of pieces of some tiles for all blocks. Where a run or a tile ends a segment does.
     private Cut CutOf(int tiles, int depth)
     {
         if (_cuts.TryGetValue((tiles, depth), out var cut))
@@ -303,8 +302,8 @@ internal sealed unsafe class StepProgram : IDisposable
             return cut;
         }
 
-        var (pairs, pieces) = (Pairs, tiles * depth);
-        var firstPiece = Enumerable.Range(0, pairs + 1).Select(pair => (int)((long)pair * pieces / pairs)).ToArray();
+        var (blocks, pieces) = (Blocks, tiles * depth);
+        var firstPiece = Enumerable.Range(0, blocks + 1).Select(block => (int)((long)block * pieces / blocks)).ToArray();
         var starts = firstPiece.SkipLast(1).Concat(Enumerable.Range(0, tiles).Select(tile => tile * depth)).Where(piece => piece < pieces).Distinct().Order().ToArray();
         int Segment(int piece) => piece == pieces ? starts.Length : Array.BinarySearch(starts, piece);
         int[] ints = [.. firstPiece, .. firstPiece.SkipLast(1).Select(Segment), .. Enumerable.Range(0, tiles + 1).Select(tile => Segment(tile * depth))];
@@ -315,8 +314,8 @@ internal sealed unsafe class StepProgram : IDisposable
             _context.Stream.Upload((nint)from, storage.Address, (long)ints.Length * sizeof(int));
         }
 
-        var firstSegment = storage.Address + ((pairs + 1) * sizeof(int));
-        cut = new Cut(storage.Address, firstSegment, firstSegment + (pairs * sizeof(int)), starts.Length);
+        var firstSegment = storage.Address + ((blocks + 1) * sizeof(int));
+        cut = new Cut(storage.Address, firstSegment, firstSegment + (blocks * sizeof(int)), starts.Length);
         _cuts.Add((tiles, depth), cut);
         return cut;
     }
