@@ -187,26 +187,33 @@ struct ProductArgs {
 
 // Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
 //
-// A product leaves float32 partial sums, which the operation behind it adds up. Outputs are in tiles of 256; matrices of one product start tiles of their own. The
-// pieces of all tiles (256 outputs x 64 inputs) form a line that is cut into equal runs, one a block; where a run or a tile ends a segment does. A segment's sums are
-// [rows of x, 256]; those of tile t are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
+// A product leaves float32 partial sums, which the operation behind it adds up, or finishes its results itself. Outputs are in tiles of 256; matrices of one product start
+// tiles of their own, but a gated product's tiles are 128 outputs of the gate and the same of what is gated. Of a product that finishes its results every block has `whole`
+// tiles to itself. The pieces (256 outputs x 64 inputs) of the tiles that are left, the last ones, form a line that is cut into equal runs, one a block; where a run or a
+// tile ends a segment does. A segment's sums are [rows of x, 256]; those of tile t of these are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
 //
 // A norm's factor 1 / |x| comes after the product: what is multiplied is x · weight, and the squares of x, tile by tile of 256 columns, wait in `stats` for who adds the
 // sums up. With an adapter A · (x · weight) waits there too: a tile of a row has 1 + 2 · rank values.
 struct Sums {
-    const float* partials;
+    float* partials;
     const int* tileSegment;
     const float* stats;                     // [rows of x, statTiles, statWidth]; none where there was no norm
     int statTiles, statWidth;
     float inverseColumns, epsilon;
 };
 
+// What becomes of the sums: they stay; silu(gate) · up goes to y as bfloat16; they go to y as floats.
+enum ProductFinish { kFinishNothing, kFinishGated, kFinishFloats };
 struct ProductOp {
     const TensorMap *weights[3], *x;
     const int *firstPiece, *firstSegment;   // of block b; firstPiece has one more
-    float* partials;
+    Sums sums;                              // where the sums go; the norm of x
+    void* y;                                // [rows, columns]
     int secondTile, thirdTile;              // where the second and the third matrix begin
     int depth, rows;                        // pieces a tile, rows of x
+    int finish, columns;
+    int whole, shared;                      // tiles that a block has to itself; tiles that are left
+    int round, reserved;                    // products of the program that finished before
 };
 // x' = x + sums (where there are any); where there is a y, y = x' · weight and its stats.
 struct ResidualOp {
@@ -230,11 +237,11 @@ struct RotateOp {
     int count, heads, perHead, rank;
 };
 // Some rows, 64 with all query heads of a key-value head at most, and 128 keys or fewer: row j sees the first min(keys, limit + step · j) of them. Results are parts, for
-// slots from `slot` on.
-struct StepTile { int row, rows, slot, keys, limit, step, blocks[2]; };
+// slots from `slot` on. `fresh`: whether the operation before it makes some of the keys: none; the last one, seen by a warp alone; or who knows which (-1).
+struct StepTile { int row, rows, slot, keys, limit, step, blocks[2], fresh; };
 struct AttendOp {
     const TensorMap* kv;                    // [blocks of the cache x 2 x heads x 64, 128], boxes of 64 x 64
-    const bf16* q;
+    const bf16 *cache, *q;
     const StepTile* tiles;
     float *partialO, *partialLogSumExp;
     int count, heads, perHead;
@@ -251,11 +258,9 @@ struct PartArgs {
     float scale;
     int reserved[21];
 };
-struct SiluOp { Sums sums; bf16* h; int rows, columns; };
 struct EmbedOp { EmbedArgs args; int rows, reserved; };
-struct StoreOp { Sums sums; float* y; int64_t stride; int rows, columns; };
 
-enum StepKind { kStepProduct, kStepResidual, kStepRotate, kStepAttend, kStepMerge, kStepSilu, kStepEmbed, kStepStore };
+enum StepKind { kStepProduct, kStepResidual, kStepRotate, kStepAttend, kStepMerge, kStepEmbed };
 struct alignas(16) StepOp {
     int kind, index;
     union {
@@ -264,11 +269,10 @@ struct alignas(16) StepOp {
         RotateOp rotate;
         AttendOp attend;
         MergeOp merge;
-        SiluOp silu;
         EmbedOp embed;
-        StoreOp store;
         char bytes[136];
     };
 };
-// `arrived` is a zero, and is one again when the kernel has finished.
+// `arrived` counts operations that a block has finished, and kSumsArrived further on those that it has left its sums of; zeros, and zeros again when the kernel has finished.
+constexpr int kSumsArrived = 32;
 struct StepArgs { const StepOp* ops; int* arrived; int count, reserved; };

@@ -20,11 +20,11 @@ extern "C" __device__ const int lriad_abi[] = {
     sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(PixelsArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
     sizeof(AttendMergeArgs), sizeof(KeyTile), sizeof(RowRun), sizeof(KeyMerge), sizeof(AttendBackwardArgs), sizeof(KeyMergeArgs),
     sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(WideArgs), sizeof(ProductArgs), sizeof(ProductOp), sizeof(ResidualOp), sizeof(RotateOp),
-    sizeof(StepTile), sizeof(AttendOp), sizeof(MergeOp), sizeof(SiluOp), sizeof(EmbedOp), sizeof(StoreOp), sizeof(StepOp), sizeof(StepArgs),
+    sizeof(StepTile), sizeof(AttendOp), sizeof(MergeOp), sizeof(EmbedOp), sizeof(StepOp), sizeof(StepArgs),
     sizeof(NormBackwardArgs), sizeof(GatedSiluBackwardArgs), sizeof(QkvBackwardArgs), sizeof(HeadBackwardArgs), sizeof(DropoutArgs), sizeof(LowRankArgs), sizeof(FactorGradientArgs), sizeof(LowRankBackwardArgs), sizeof(BackwardWideArgs), sizeof(PartArgs),
     // And what blocks take of shared memory.
     WideShape<128>::kBytes, WideShape<80>::kBytes,
     kProductBytes,
-    StepShape<8, 6>::kBytes, StepShape<64, 5>::kBytes,
+    StepShape<8>::kBytes, StepShape<64>::kBytes,
     kPartBytes, kBackwardRowsBytes, kBackwardKeysBytes, BackwardRowsShape::kBytes, BackwardKeysShape::kBytes,
 };

@@ -14,10 +14,16 @@ __device__ __forceinline__ int loadAcquire(const int* from) {
     return value;
 }
 __device__ __forceinline__ void consumersMeet() { namedBarrier<1, kStepConsumers>(); }
-// Between ordinary accesses to global memory and those of the copy engine.
-__device__ __forceinline__ void proxyFence() { asm volatile("fence.proxy.async;" ::: "memory"); }
+// Between ordinary accesses to global memory and those of the copy engine. For all of memory it would wait until every write is there, which is left to who tells of them.
+__device__ __forceinline__ void proxyFence() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
+// Tells that what the block has written before it met is there; how often that has been told before.
+__device__ __forceinline__ int arrive(int* arrived) {
+    int before;
+    asm volatile("atom.add.release.gpu.global.s32 %0, [%1], 1;" : "=r"(before) : "l"(arrived) : "memory");
+    return before;
+}
 
-// Until all blocks have finished the operations before this one.
+// Until all blocks have finished the operations before this one; or, of what else they count, so many.
 __device__ __forceinline__ void waitForPhase(const int* arrived, int phase) {
     const int wanted = phase * static_cast<int>(gridDim.x);
     // Some seconds: better an error than a GPU that hangs.
@@ -62,24 +68,15 @@ template <int N, int Width, class Vector> struct Gather {
     }
 };
 
-// What a norm has left for row r: Σ x², and behind it A · (x · weight) of every row of A; Count of these values from the index-th on, none past the last. A warp together.
+// What a norm has left for row r: Σ x², and behind it A · (x · weight) of every row of A; Count of these values from the index-th on, none past the last. A lane's part of them.
 template <int Count> __device__ __forceinline__ void statsOf(const Sums& sums, int r, int index, int last, float (&values)[Count]) {
-    const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < Count; i++) values[i] = 0;
-    for (int tile = lane; tile < sums.statTiles; tile += 32) {
+    for (int tile = threadIdx.x % 32; tile < sums.statTiles; tile += 32) {
         const float* from = sums.stats + (static_cast<int64_t>(r) * sums.statTiles + tile) * sums.statWidth;
 #pragma unroll
         for (int i = 0; i < Count; i++) values[i] += index + i <= last ? __ldcg(from + index + i) : 0;
     }
-#pragma unroll
-    for (int i = 0; i < Count; i++) values[i] = warpSum(values[i]);
-}
-__device__ __forceinline__ float normFactor(const Sums& sums, int r) {
-    if (!sums.stats) return 1.0f;
-    float squares[1];
-    statsOf(sums, r, 0, 0, squares);
-    return rsqrtf(squares[0] * sums.inverseColumns + sums.epsilon);
 }
 
 // Units of work are dealt to the warps of all blocks, one after another. What an operation reads that no operation before it has written is asked for before `open`, which
@@ -166,7 +163,7 @@ template <int N, class Open> __device__ __forceinline__ void residual(const Resi
 
 // A warp a row and head of q | k | v: norm, bias, low-rank update, rotary, cache.
 template <int N, class Open> __device__ __forceinline__ void rotate(const RotateOp& op, Open open) {
-    constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10, kRanks = 2;
+    constexpr int kDim = 128, kHalf = kDim / 2, kWidth = 10, kRanks = 4;
     const int queries = op.heads * op.perHead, all = queries + 2 * op.heads, lane = threadIdx.x % 32, plane = op.heads * kBlockSlots * kDim;
     const int keyOutput = (queries * kDim + kStepTile - 1) / kStepTile * kStepTile, valueOutput = keyOutput + (op.heads * kDim + kStepTile - 1) / kStepTile * kStepTile;
     struct Place { int row, kind, head; };
@@ -198,26 +195,35 @@ template <int N, class Open> __device__ __forceinline__ void rotate(const Rotate
         float2 some[kWidth], others[kWidth], lower = {}, upper = {};
         lowerSums.load(some, lowerSums.first);
         upperSums.load(others, upperSums.first);
-        const float factor = normFactor(op.sums, at.row);
+        float squares[1], low[kRanks], b[4][kRanks];
+        statsOf(op.sums, at.row, 0, 0, squares);
+        // A · x and B, some columns at a time; past the last one A · x is zero.
+        auto loadLow = [&](int first) {
+            const int before = at.kind == 0 ? 1 : 1 + op.rank;
+            const float* from = (at.kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(at.head * kDim + lane * 2) * op.rank;
+            statsOf(op.sums, at.row, before + first, before + op.rank - 1, low);
+#pragma unroll
+            for (int i = 0; i < kRanks; i++)
+#pragma unroll
+                for (int output = 0; output < 4; output++) b[output][i] = from[(output / 2 * kHalf + output % 2) * op.rank + min(first + i, op.rank - 1)];
+        };
+        if (prepared.adapter) loadLow(0);
         lowerSums.add(lower, some);
         upperSums.add(upper, others);
         lowerSums.rest(lower);
         upperSums.rest(upper);
+        const float factor = op.sums.stats ? rsqrtf(warpSum(squares[0]) * op.sums.inverseColumns + op.sums.epsilon) : 1.0f;
         if (prepared.adapter) {
-            const float* b = (at.kind == 0 ? op.queryB : op.valueB) + static_cast<int64_t>(at.head * kDim + lane * 2) * op.rank;
-            const int before = at.kind == 0 ? 1 : 1 + op.rank;
 #pragma unroll 1
             for (int first = 0; first < op.rank; first += kRanks) {
-                float t[kRanks];
-                statsOf(op.sums, at.row, before + first, before + op.rank - 1, t);
+                if (first > 0) loadLow(first);
 #pragma unroll
                 for (int i = 0; i < kRanks; i++) {
-                    // Past the last one t is zero.
-                    const int j = min(first + i, op.rank - 1);
-                    lower.x += b[j] * t[i];
-                    lower.y += b[op.rank + j] * t[i];
-                    upper.x += b[kHalf * op.rank + j] * t[i];
-                    upper.y += b[(kHalf + 1) * op.rank + j] * t[i];
+                    const float t = warpSum(low[i]);
+                    lower.x += b[0][i] * t;
+                    lower.y += b[1][i] * t;
+                    upper.x += b[2][i] * t;
+                    upper.y += b[3][i] * t;
                 }
             }
         }
@@ -234,53 +240,72 @@ template <int N, class Open> __device__ __forceinline__ void rotate(const Rotate
     });
 }
 
-// A warp 128 columns of some rows.
-template <int N, class Open> __device__ __forceinline__ void silu(const SiluOp& op, Open open) {
-    constexpr int kWidth = N == 8 ? 4 : 2, kRows = N == 8 ? 1 : 4;
-    const int chunks = (op.columns + 127) / 128, up = (op.columns + kStepTile - 1) / kStepTile * kStepTile, lane = threadIdx.x % 32;
-    struct Prepared { Segments gates, ups; };
-    auto prepare = [&](int unit) { return Prepared{segmentsOf(op.sums, unit % chunks * 128), segmentsOf(op.sums, up + unit % chunks * 128)}; };
-    warpUnits((op.rows + kRows - 1) / kRows * chunks, prepare, open, [&](int unit, const Prepared& prepared) {
-        const int first = unit / chunks * kRows, column = unit % chunks * 128 + lane * 4;
-        float4 some[kRows][kWidth], others[kRows][kWidth];
+__device__ __forceinline__ float gated(float gate, float value) { return gate / (1 + __expf(-gate)) * value; }
+
+// The norm's factors of all rows, for a product that finishes its results. Read after the next meeting.
+template <int N> __device__ __forceinline__ void factorsOf(const ProductOp& op, float* factors) {
+    constexpr int kTogether = 4;
+    const int row = threadIdx.x / kTogether;
+    if (row >= N) return;
+    float squares = 0;
+    if (op.sums.stats && row < op.rows)
+        for (int tile = threadIdx.x % kTogether; tile < op.sums.statTiles; tile += kTogether) squares += __ldcg(op.sums.stats + (static_cast<int64_t>(row) * op.sums.statTiles + tile) * op.sums.statWidth);
 #pragma unroll
-        for (int i = 0; i < kRows; i++) {
-            const int row = min(first + i, op.rows - 1);
-            Gather<N, kWidth, float4>(op.sums, prepared.gates, row, column).load(some[i], prepared.gates.first);
-            Gather<N, kWidth, float4>(op.sums, prepared.ups, row, up + column).load(others[i], prepared.ups.first);
-        }
-#pragma unroll
-        for (int i = 0; i < kRows; i++) {
-            const int row = min(first + i, op.rows - 1);
-            const float factor = normFactor(op.sums, row);
-            const Gather<N, kWidth, float4> gates(op.sums, prepared.gates, row, column), ups(op.sums, prepared.ups, row, up + column);
-            float4 g = {}, u = {};
-            gates.add(g, some[i]);
-            ups.add(u, others[i]);
-            gates.rest(g);
-            ups.rest(u);
-            auto gated = [factor](float gate, float value) { return gate * factor / (1 + __expf(-gate * factor)) * (value * factor); };
-            if (column < op.columns && first + i < op.rows)
-                *reinterpret_cast<uint2*>(op.h + static_cast<int64_t>(row) * op.columns + column) = {pack(gated(g.x, u.x), gated(g.y, u.y)), pack(gated(g.z, u.z), gated(g.w, u.w))};
-        }
-    });
+    for (int offset = 1; offset < kTogether; offset *= 2) squares += __shfl_xor_sync(~0u, squares, offset);
+    if (threadIdx.x % kTogether == 0) factors[row] = op.sums.stats ? rsqrtf(squares * op.sums.inverseColumns + op.sums.epsilon) : 1.0f;
 }
 
-// A warp a row and 128 columns.
-template <int N, class Open> __device__ __forceinline__ void storeSums(const StoreOp& op, Open open) {
-    constexpr int kWidth = 4;
-    const int chunks = (op.columns + 127) / 128, lane = threadIdx.x % 32;
-    auto prepare = [&](int unit) { return segmentsOf(op.sums, unit % chunks * 128); };
-    warpUnits(op.rows * chunks, prepare, open, [&](int unit, const Segments& segments) {
-        const int row = unit / chunks, column = unit % chunks * 128 + lane * 4;
-        const Gather<N, kWidth, float4> sums(op.sums, segments, row, column);
-        float4 some[kWidth], sum = {};
-        sums.load(some, sums.first);
-        const float factor = normFactor(op.sums, row);
-        sums.add(sum, some);
-        sums.rest(sum);
-        if (column < op.columns) *reinterpret_cast<float4*>(op.y + row * op.stride + column) = {sum.x * factor, sum.y * factor, sum.z * factor, sum.w * factor};
-    });
+// Results of a tile that the block had to itself, from the accumulators of a warp's rows of the weights, m · 128 and up to 15 behind `output`.
+template <int N> __device__ __forceinline__ void finishWhole(const ProductOp& op, const float* factors, int tile, int output, const float (&c)[2][N / 2]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < N / 2; i += 2) {
+        const int row = i / 4 * 8 + lane % 4 * 2, further = i / 2 % 2 * 8;
+        const float factor0 = factors[row], factor1 = factors[row + 1];
+        if (op.finish == kFinishGated) {
+            // Neighbouring rows of the weights, which eight threads have, into one.
+            const int column = tile * (kStepTile / 2) + output + further + lane % 4 * 2, to = i / 4 * 8 + lane / 4;
+            const uint32_t h = transpose(pack(gated(c[0][i] * factor0, c[1][i] * factor0), gated(c[0][i + 1] * factor1, c[1][i + 1] * factor1)));
+            if (to < op.rows && column < op.columns) *reinterpret_cast<uint32_t*>(static_cast<bf16*>(op.y) + static_cast<int64_t>(to) * op.columns + column) = h;
+        } else {
+#pragma unroll
+            for (int m = 0; m < 2; m++) {
+                const int column = tile * kStepTile + m * 128 + output + further + lane / 4;
+                float* to = static_cast<float*>(op.y) + static_cast<int64_t>(row) * op.columns + column;
+                if (row < op.rows && column < op.columns) to[0] = c[m][i] * factor0;
+                if (row + 1 < op.rows && column < op.columns) to[op.columns] = c[m][i + 1] * factor1;
+            }
+        }
+    }
+}
+
+// Results of the tiles that blocks share. A warp a row and tile.
+template <int N> __device__ __forceinline__ void finishShared(const ProductOp& op, const float* factors) {
+    constexpr int kWidth = 10;
+    const int lane = threadIdx.x % 32;
+    for (int unit = blockIdx.x + threadIdx.x / 32 * gridDim.x; unit < op.rows * op.shared; unit += gridDim.x * (kStepConsumers / 32)) {
+        const int row = unit / op.shared, shared = unit - row * op.shared, tile = op.whole * gridDim.x + shared, output = shared * kStepTile + lane * 4;
+        const Segments segments = segmentsOf(op.sums, output);
+        const Gather<N, kWidth, float4> lower(op.sums, segments, row, output), upper(op.sums, segments, row, output + 128);
+        float4 some[kWidth], others[kWidth], a = {}, b = {};
+        lower.load(some, lower.first);
+        upper.load(others, upper.first);
+        const float f = factors[row];
+        lower.add(a, some);
+        upper.add(b, others);
+        lower.rest(a);
+        upper.rest(b);
+        a = {a.x * f, a.y * f, a.z * f, a.w * f};
+        b = {b.x * f, b.y * f, b.z * f, b.w * f};
+        const int column = tile * (op.finish == kFinishGated ? kStepTile / 2 : kStepTile) + lane * 4;
+        const int64_t to = static_cast<int64_t>(row) * op.columns + column;
+        if (op.finish == kFinishGated) {
+            if (column < op.columns) *reinterpret_cast<uint2*>(static_cast<bf16*>(op.y) + to) = {pack(gated(a.x, b.x), gated(a.y, b.y)), pack(gated(a.z, b.z), gated(a.w, b.w))};
+        } else {
+            if (column < op.columns) *reinterpret_cast<float4*>(static_cast<float*>(op.y) + to) = a;
+            if (column + 128 < op.columns) *reinterpret_cast<float4*>(static_cast<float*>(op.y) + to + 128) = b;
+        }
+    }
 }
 
 template <class Open> __device__ __forceinline__ void embed(const EmbedArgs& a, int rows, Open open) {

@@ -31,8 +31,15 @@ internal sealed unsafe partial class CudaBackend
         if (few)
         {
             _program.Begin(q.Rows);
+            // Keys are fetched before the operations in front are over, but for those that the plan knows to be made by them.
+            if (_program.Attended is { } other && other != plan)
+            {
+                _program.Run();
+            }
+
+            _program.Attended = plan;
             var map = _program.Map(kv.Data.Address, checked((int)(kv.Data.Length / kv.HeadDim)), kv.HeadDim, KvLayer.BlockSize);
-            _program.Add(StepKind.Attend).Attend = new AttendOp(map, q.Address, plan.Tiles, partialO, partialSum, plan.TileCount, kv.Heads, perHead, scale);
+            _program.Add(StepKind.Attend).Attend = new AttendOp(map, kv.Data.Address, q.Address, plan.Tiles, partialO, partialSum, plan.TileCount, kv.Heads, perHead, scale);
             _program.Add(StepKind.Merge).Merge = new MergeOp(merge, plan.MergeCount);
             return;
         }
@@ -117,6 +124,7 @@ internal sealed unsafe partial class CudaBackend
     {
         private readonly AttentionPlanner _planner = new();
         private readonly List<StepTile> _stepTiles = [];
+        private readonly Dictionary<int, int> _freshKeys = [];
         private int[] _host = [];
         private Storage? _storage;
 
@@ -152,11 +160,14 @@ internal sealed unsafe partial class CudaBackend
             var pages = paged && Slots > 0;
             if (pages)
             {
+                var known = FindFresh(work);
                 foreach (var tile in _planner.Tiles)
                 {
                     var (firstBlock, keys, limit, step) = _planner.Runs[tile.FirstRun];
                     var blocks = work.HostBlocks.Slice(firstBlock, (keys + KvLayer.BlockSize - 1) / KvLayer.BlockSize);
-                    _stepTiles.Add(new StepTile(tile.Row, tile.Rows, tile.Slot, keys, limit, step, blocks[0], blocks[^1]));
+                    var count = FreshIn(blocks[0]) + (blocks.Length > 1 ? FreshIn(blocks[1]) : 0);
+                    var last = count == 1 && step == 1 && limit == keys && tile.Rows == 1 && perHead <= 16;
+                    _stepTiles.Add(new StepTile(tile.Row, tile.Rows, tile.Slot, keys, limit, step, blocks[0], blocks[^1], !known ? -1 : count == 0 ? 0 : last ? 1 : -1));
                 }
             }
 
@@ -190,6 +201,25 @@ internal sealed unsafe partial class CudaBackend
                 return _storage.Address + ((at - ints.Length) * sizeof(int));
             }
         }
+
+        // Keys that the rows themselves bring, by blocks: known where each row's is the last one that it sees of some item.
+        private bool FindFresh(AttentionWork work)
+        {
+            _freshKeys.Clear();
+            var (rows, bringing) = (0, 0);
+            foreach (ref readonly var item in work.HostItems)
+            {
+                rows = Math.Max(rows, item.FirstRow + item.Rows);
+                for (var key = item.Keys - (item.Causal * item.Rows); key < item.Keys; key++, bringing++)
+                {
+                    CollectionsMarshal.GetValueRefOrAddDefault(_freshKeys, work.HostBlocks[item.FirstBlock + (key / KvLayer.BlockSize)], out _)++;
+                }
+            }
+
+            return rows == bringing;
+        }
+
+        private int FreshIn(int block) => _freshKeys.GetValueOrDefault(block);
 
         private static int Ints<T>(List<T> list)
             where T : unmanaged => list.Count * sizeof(T) / sizeof(int);

@@ -60,8 +60,7 @@ internal sealed unsafe partial class CudaBackend
         {
             _program.Begin(count);
             var norm = _program.Normalize(x.Address, x.Columns, head.Norm, normed, count, new ResidualOp { Gather = rows, GatherStride = rowBytes });
-            var sums = _program.Multiply(normed, count, x.Columns, norm, head.Weight);
-            _program.Add(StepKind.Store).Store = new StoreOp(sums, logits, vocabulary, count, vocabulary);
+            _program.Multiply(normed, count, x.Columns, norm, ProductFinish.Floats, logits, head.Weight);
         }
         else
         {

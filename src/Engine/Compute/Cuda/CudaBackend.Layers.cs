@@ -125,8 +125,7 @@ internal sealed unsafe partial class CudaBackend
             var (normed, h) = (Borrow(Scratch.Normed, x.Length * sizeof(ushort)), Borrow(Scratch.Activated, (long)x.Rows * inner * sizeof(ushort)));
             _program.Begin(x.Rows);
             var norm = _program.Normalize(x.Address, x.Columns, weights.Norm, normed, x.Rows, default);
-            var sums = _program.Multiply(normed, x.Rows, x.Columns, norm, gate.Weight, weights.Up.Weight);
-            _program.Add(StepKind.Silu).Silu = new SiluOp(sums, h, x.Rows, inner);
+            _program.Multiply(normed, x.Rows, x.Columns, norm, ProductFinish.Gated, h, gate.Weight, weights.Up.Weight);
             _program.AddTo(x.Address, _program.Multiply(h, x.Rows, inner, default, weights.Down.Weight), y.Address, y.Rows, y.Columns);
             return;
         }

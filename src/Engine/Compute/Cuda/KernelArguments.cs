@@ -141,7 +141,16 @@ internal unsafe struct ProductArgs
 
 internal record struct Sums(nint Partials, nint TileSegment, nint Stats, int StatTiles, int StatWidth, float InverseColumns, float Epsilon);
 
-internal record struct ProductOp(nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, nint Partials, int SecondTile, int ThirdTile, int Depth, int Rows);
+internal enum ProductFinish
+{
+    Nothing,
+    Gated,
+    Floats,
+}
+
+internal record struct ProductOp(
+    nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, Sums Sums, nint Y, int SecondTile, int ThirdTile, int Depth, int Rows, ProductFinish Finish, int Columns,
+    int Whole, int Shared, int Round, int Reserved = 0);
 
 internal record struct ResidualOp(
     Sums Sums, nint X, nint Weight, nint Result, nint Y, nint Stats, nint Gather, nint Rows, nint QueryA, nint ValueA, int Count, int Columns, int GatherStride, int Rank);
@@ -149,17 +158,13 @@ internal record struct ResidualOp(
 internal record struct RotateOp(
     Sums Sums, nint QueryBias, nint KeyBias, nint ValueBias, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint QueryB, nint ValueB, int Count, int Heads, int PerHead, int Rank);
 
-internal record struct StepTile(int Row, int Rows, int Slot, int Keys, int Limit, int Step, int Block0, int Block1);
+internal record struct StepTile(int Row, int Rows, int Slot, int Keys, int Limit, int Step, int Block0, int Block1, int Fresh);
 
-internal record struct AttendOp(nint Kv, nint Q, nint Tiles, nint PartialO, nint PartialLogSumExp, int Count, int Heads, int PerHead, float Scale);
+internal record struct AttendOp(nint Kv, nint Cache, nint Q, nint Tiles, nint PartialO, nint PartialLogSumExp, int Count, int Heads, int PerHead, float Scale);
 
 internal record struct MergeOp(AttendMergeArgs Args, int Merges, int Reserved = 0);
 
-internal record struct SiluOp(Sums Sums, nint H, int Rows, int Columns);
-
 internal record struct EmbedOp(EmbedArgs Args, int Rows, int Reserved = 0);
-
-internal record struct StoreOp(Sums Sums, nint Y, long Stride, int Rows, int Columns);
 
 internal enum StepKind
 {
@@ -168,9 +173,7 @@ internal enum StepKind
     Rotate,
     Attend,
     Merge,
-    Silu,
     Embed,
-    Store,
 }
 
 [StructLayout(LayoutKind.Explicit, Size = 144)]
@@ -198,13 +201,7 @@ internal struct StepOp
     public MergeOp Merge;
 
     [FieldOffset(8)]
-    public SiluOp Silu;
-
-    [FieldOffset(8)]
     public EmbedOp Embed;
-
-    [FieldOffset(8)]
-    public StoreOp Store;
 }
 
 internal record struct StepArgs(nint Ops, nint Arrived, int Count, int Reserved = 0);

@@ -15,8 +15,10 @@ internal sealed record StepKernel(CudaKernel Kernel, int Rows)
 
     public const int Depth = 64;
 
-    // Stages of weights and activations; of each four barriers and what it holds; the last operation known to be open, two operations, and room to start on a multiple of 1,024.
-    public static int SharedBytes(int rows, int stages) => (stages * (((Tile + rows) * Depth * sizeof(ushort)) + 32 + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + 1024;
+    // Six stages of weights, some of activations; of each two barriers, and what the former hold, with a tile of the attention; the last operation known to be open, two operations, factors of rows, and room to start on a
+    // multiple of 1,024.
+    public static int SharedBytes(int rows, int stages) =>
+        (6 * ((Tile * Depth * sizeof(ushort)) + 16 + 16 + 48)) + (stages * ((rows * Depth * sizeof(ushort)) + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + (rows * sizeof(float)) + 1024;
 }
 
 /// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>
@@ -83,7 +85,8 @@ internal sealed class Kernels : IDisposable
 {
     private static readonly string Path = System.IO.Path.Combine(AppContext.BaseDirectory, "lriad.fatbin");
 
-    private static readonly (int Rows, int Stages)[] StepShapes = [(8, 6), (64, 5)];
+    // Rows, and stages of activations.
+    private static readonly (int Rows, int Stages)[] StepShapes = [(8, 8), (64, 4)];
 
     private static readonly int[] Sizes =
     [
@@ -91,7 +94,7 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(),
         Unsafe.SizeOf<KeyTile>(), Unsafe.SizeOf<RowRun>(), Unsafe.SizeOf<KeyMerge>(), Unsafe.SizeOf<AttendBackwardArgs>(), Unsafe.SizeOf<KeyMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
-        Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<SiluOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StoreOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
+        Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
         Unsafe.SizeOf<NormBackwardArgs>(), Unsafe.SizeOf<GatedSiluBackwardArgs>(), Unsafe.SizeOf<QkvBackwardArgs>(), Unsafe.SizeOf<HeadBackwardArgs>(), Unsafe.SizeOf<DropoutArgs>(),
         Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(), Unsafe.SizeOf<BackwardWideArgs>(), Unsafe.SizeOf<PartArgs>(),
         AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), ProductKernel.SharedBytes, .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),

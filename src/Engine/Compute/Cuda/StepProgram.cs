@@ -29,6 +29,7 @@ internal sealed unsafe class StepProgram : IDisposable
     private StepKernel? _kernel;
     private Pending? _pending;
     private int _count;
+    private int _finished;
     private int _freeMaps;
     private nint _nextMap;
 
@@ -53,6 +54,11 @@ internal sealed unsafe class StepProgram : IDisposable
 
     /// <summary>Programs run so far: tells whether something that was gathered earlier has been run by now.</summary>
     public int Runs { get; private set; }
+
+    /// <summary>The plan that the attention of what has been gathered goes by, if there is any.</summary>
+    public object? Attended { get; set; }
+
+    private int Blocks => _context.Multiprocessors;
 
     /// <summary>Whether products of these sizes can be part of a program.</summary>
     public bool Takes(int rows, params ReadOnlySpan<int> inputs)
@@ -90,25 +96,45 @@ internal sealed unsafe class StepProgram : IDisposable
     /// <param name="inputs">Columns of x.</param>
     /// <param name="norm">What <see cref="Normalize"/> said of x, if x comes from there.</param>
     /// <param name="weights">[outputs, inputs] each.</param>
-    public Sums Multiply(nint x, int rows, int inputs, Sums norm, params ReadOnlySpan<Tensor> weights)
+    public Sums Multiply(nint x, int rows, int inputs, Sums norm, params ReadOnlySpan<Tensor> weights) => Multiply(x, rows, inputs, norm, ProductFinish.Nothing, 0, weights);
+
+    /// <summary>The same, where something may become of it at once.</summary>
+    /// <param name="x">[rows, inputs].</param>
+    /// <param name="rows">Rows of x.</param>
+    /// <param name="inputs">Columns of x.</param>
+    /// <param name="norm">What <see cref="Normalize"/> said of x, if x comes from there.</param>
+    /// <param name="finish">What: gated, it is silu(x·Wᵀ of the first matrix) · x·Wᵀ of the second as bfloat16; else x·Wᵀ of the only one as floats.</param>
+    /// <param name="y">Where that goes.</param>
+    /// <param name="weights">[outputs, inputs] each.</param>
+    public Sums Multiply(nint x, int rows, int inputs, Sums norm, ProductFinish finish, nint y, params ReadOnlySpan<Tensor> weights)
     {
         Settle();
-        var depth = inputs / StepKernel.Depth;
+        var gated = finish == ProductFinish.Gated;
+        var (depth, tileRows) = (inputs / StepKernel.Depth, gated ? StepKernel.Tile / 2 : StepKernel.Tile);
         var tiles = 0;
         Span<int> firstTiles = [0, int.MaxValue, int.MaxValue];
         Span<nint> maps = [0, 0, 0];
         for (var i = 0; i < weights.Length; i++)
         {
-            firstTiles[i] = tiles;
-            maps[i] = Map(weights[i].Address, weights[i].Rows, inputs, StepKernel.Tile);
-            tiles += (weights[i].Rows + StepKernel.Tile - 1) / StepKernel.Tile;
+            maps[i] = Map(weights[i].Address, weights[i].Rows, inputs, tileRows);
+            // A gated product's tiles have rows of both.
+            if (i == 0 || !gated)
+            {
+                firstTiles[i] = tiles;
+                tiles += (weights[i].Rows + tileRows - 1) / tileRows;
+            }
         }
 
-        var cut = CutOf(tiles, depth);
-        var partials = Grow(ref _partials, (long)cut.Segments * _kernel!.Rows * StepKernel.Tile * sizeof(float), "partial sums of products");
-        Add(StepKind.Product).Product = new ProductOp(
-            maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.Rows), cut.FirstPiece, cut.FirstSegment, partials, firstTiles[1], firstTiles[2], depth, rows);
-        return norm with { Partials = partials, TileSegment = cut.TileSegment };
+        var whole = finish == ProductFinish.Nothing ? 0 : tiles / Blocks;
+        var shared = tiles - (whole * Blocks);
+        var cut = CutOf(shared, depth);
+        var partials = Grow(ref _partials, (long)Math.Max(cut.Segments, 1) * _kernel!.Rows * StepKernel.Tile * sizeof(float), "partial sums of products");
+        var sums = norm with { Partials = partials, TileSegment = cut.TileSegment };
+        ref var op = ref Add(StepKind.Product);
+        op.Product = new ProductOp(
+            maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.Rows), cut.FirstPiece, cut.FirstSegment, sums, y, firstTiles[1], firstTiles[2], depth, rows, finish, weights[0].Rows, whole, shared, _finished);
+        _finished += finish == ProductFinish.Nothing ? 0 : 1;
+        return sums;
     }
 
     /// <summary>y = x + sums; if a norm of y comes next, as a part of it.</summary>
@@ -202,10 +228,11 @@ internal sealed unsafe class StepProgram : IDisposable
         }
 
         var count = _count;
-        _count = 0;
+        (_count, _finished) = (0, 0);
+        Attended = null;
         Idle = false;
         Runs++;
-        _kernel!.Kernel.Launch(_context.Stream, new StepArgs(sent.Operations.Address, _arrived!.Address, count), _context.Multiprocessors, 1, StepKernel.Threads);
+        _kernel!.Kernel.Launch(_context.Stream, new StepArgs(sent.Operations.Address, _arrived!.Address, count), Blocks, 1, StepKernel.Threads);
     }
 
     /// <inheritdoc/>
@@ -267,7 +294,7 @@ internal sealed unsafe class StepProgram : IDisposable
         return place;
     }
 
-    // Equal runs of pieces for all blocks. Where a run or a tile ends a segment does.
+    // Equal runs of pieces of some tiles for all blocks. Where a run or a tile ends a segment does.
     private Cut CutOf(int tiles, int depth)
     {
         if (_cuts.TryGetValue((tiles, depth), out var cut))
@@ -275,7 +302,7 @@ internal sealed unsafe class StepProgram : IDisposable
             return cut;
         }
 
-        var (blocks, pieces) = (_context.Multiprocessors, tiles * depth);
+        var (blocks, pieces) = (Blocks, tiles * depth);
         var firstPiece = Enumerable.Range(0, blocks + 1).Select(block => (int)((long)block * pieces / blocks)).ToArray();
         var starts = firstPiece.SkipLast(1).Concat(Enumerable.Range(0, tiles).Select(tile => tile * depth)).Where(piece => piece < pieces).Distinct().Order().ToArray();
         int Segment(int piece) => piece == pieces ? starts.Length : Array.BinarySearch(starts, piece);
