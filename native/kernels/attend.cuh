@@ -15,12 +15,6 @@ template <int D> struct AttendShared {
     static constexpr int kBytes = 5 * kTile;
 };
 
-__device__ __forceinline__ float power2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 // Walks over the keys of a tile's runs, some at a time.
 template <int Keys> struct KeyWalk {
     const AttendRun* run;

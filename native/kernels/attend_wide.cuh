@@ -168,14 +168,8 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
                 sum1 += s[n * 4 + 2] + s[n * 4 + 3];
             }
         };
-        // Operands of a multiplication may not change while it is under way: only when the last one is over do the weights become the next one's. The loop begins with this, since
-        // within a round the compiler would move the wait in front of the soft-max.
-        uint32_t valuesUsed = 0;
+        // Operands of a multiplication may not change while it is under way: only when the last one is over do the weights become the next one's.
         auto takeWeights = [&]() {
-            matmulWait<0>();
-            if (valuesUsed) release(valuesUsed);
-#pragma unroll
-            for (int n = 0; n < D / 8; n++) { o[n * 4] *= fade0; o[n * 4 + 1] *= fade0; o[n * 4 + 2] *= fade1; o[n * 4 + 3] *= fade1; }
 #pragma unroll
             for (int n = 0; n < 16; n++) {
                 p[n / 2][n % 2 * 2] = pack(s[n * 4], s[n * 4 + 1]);
@@ -189,19 +183,22 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
         matmulWait<0>();
         release(barriers.keys(ring.stage, 1));
         softMax();
+        takeWeights();
         while (!walk.done()) {
-            takeWeights();
             const WideRing last = ring;
             ring.next();
             look();
             beginScores();
             beginValues(last);
-            valuesUsed = barriers.values(last.stage, 1);
             matmulWait<1>();
             release(barriers.keys(ring.stage, 1));
             softMax();
+            matmulWait<0>();
+            release(barriers.values(last.stage, 1));
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) { o[n * 4] *= fade0; o[n * 4 + 1] *= fade0; o[n * 4 + 2] *= fade1; o[n * 4 + 3] *= fade1; }
+            takeWeights();
         }
-        takeWeights();
         release(barriers.queries(1));
         beginValues(ring);
         matmulWait<0>();

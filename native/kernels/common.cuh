@@ -51,6 +51,17 @@ __device__ __forceinline__ float warpSum(float value) {
     return value;
 }
 
+__device__ __forceinline__ float power2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ float logarithm2(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // Sine and cosine, to some 1e-6, of any angle that a position times a frequency makes: whole turns come off first.
 __device__ __forceinline__ void turn(float angle, float& sine, float& cosine) {
     const float turns = rintf(angle * 0.15915494f);

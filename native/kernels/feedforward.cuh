@@ -7,14 +7,14 @@ extern "C" __global__ void __launch_bounds__(256) lriad_gated_silu(const __grid_
     waitForEarlier();
     // Several at a time are under way.
     constexpr int kTogether = 4;
-    // A division of 64 bits would take as long as all the rest.
-    const uint32_t chunks = a.columns / 8, count = a.rows * chunks, step = gridDim.x * blockDim.x;
-    for (uint32_t first = blockIdx.x * blockDim.x + threadIdx.x; first < count; first += kTogether * step) {
+    const int chunks = a.columns / 8;
+    const int64_t count = static_cast<int64_t>(a.rows) * chunks, step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; first < count; first += kTogether * step) {
         uint4 gates[kTogether], ups[kTogether];
 #pragma unroll
         for (int k = 0; k < kTogether; k++) {
-            const uint32_t i = min(first + k * step, count - 1), row = i / chunks;
-            const bf16* from = a.gateUp + static_cast<int64_t>(row) * 2 * a.columns + (i - row * chunks) * 8;
+            const int64_t i = min(first + k * step, count - 1), row = i / chunks;
+            const bf16* from = a.gateUp + row * 2 * a.columns + (i - row * chunks) * 8;
             gates[k] = *reinterpret_cast<const uint4*>(from);
             ups[k] = *reinterpret_cast<const uint4*>(from + a.columns);
         }
@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(256) lriad_gated_silu(const __grid_
             const Eight up = Eight::of(ups[k]);
 #pragma unroll
             for (int j = 0; j < 8; j++) gate.v[j] = __fdividef(gate.v[j], 1 + __expf(-gate.v[j])) * up.v[j];
-            gate.store(a.h + static_cast<int64_t>(first + k * step) * 8);
+            gate.store(a.h + (first + k * step) * 8);
         }
     }
 }

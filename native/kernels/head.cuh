@@ -41,8 +41,9 @@ __device__ __forceinline__ float gumbel(uint32_t word) {
 
 // The same to 0.001, for a few instructions.
 __device__ __forceinline__ float roughGumbel(uint32_t word) {
-    const float v = uniform(word), exponential = v < 1.0f / 4096 ? __fmaf_rn(__fmul_rn(v, v), 0.5f, v) : -__logf(1.0f - v);
-    return -__logf(exponential);
+    constexpr float kLogOf2 = 0.69314718f;
+    const float v = uniform(word), exponential = v < 1.0f / 4096 ? __fmaf_rn(__fmul_rn(v, v), 0.5f, v) : -kLogOf2 * logarithm2(1.0f - v);
+    return -kLogOf2 * logarithm2(exponential);
 }
 // How far a key may be from one with rough noise.
 __device__ __forceinline__ float roughness(float key) { return 0.01f + fabsf(key) * 1e-6f; }
@@ -242,21 +243,29 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
     const int lastTied = draw ? a.lastTied[r] : 0;
     const uint32_t* mask = a.samples ? maskOf(a, row) : nullptr;
 
-    HeadPart part = {-INFINITY, 0, 0, -INFINITY, -1};
-    // The winner's key is no less: noise is made exactly for those alone that may reach it.
-    float reached = -INFINITY;
     // Words of the generator come four at a time, for tokens eight apart.
-    const int groups = (a.vocabulary + 31) / 32, from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits), to = static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits);
+    const int groups = (a.vocabulary + 31) / 32, from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits) * 8, to = static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits) * 8;
     const auto firstOf = [](int u) { return u / 8 * 32 + u % 8; };
-    float next[4];
-    const auto load = [&](int u) {
+    const auto load = [&](int u, float (&z)[4]) {
 #pragma unroll
-        for (int j = 0; j < 4; j++) next[j] = u < to * 8 && firstOf(u) + j * 8 < a.vocabulary ? logits[firstOf(u) + j * 8] : -INFINITY;
+        for (int j = 0; j < 4; j++) z[j] = u < to && firstOf(u) + j * 8 < a.vocabulary ? logits[firstOf(u) + j * 8] : -INFINITY;
     };
-    load(from * 8 + threadIdx.x);
-    for (int begin = from * 8; begin < to * 8; begin += kHeadThreads) {
-        const int u = begin + threadIdx.x, first = firstOf(u);
-        const uint32_t allowed = mask && u < to * 8 ? mask[u / 8] >> u % 8 : ~0u;
+    const auto noise = [&](int u, uint32_t (&words)[4]) {
+        const uint4 w = philox(row.seedLow, row.seedHigh, make_uint4(u, row.position, row.sample, 0));
+        words[0] = w.x; words[1] = w.y; words[2] = w.z; words[3] = w.w;
+    };
+    // Bit 8 · j says whether the j-th of u's tokens may be drawn.
+    const auto allowedOf = [&](int u) { return mask ? mask[u / 8] >> u % 8 : ~0u; };
+    const auto roughKey = [&](float z, int token, uint32_t word, bool allowed) {
+        const float key = z + roughGumbel(word);
+        return allowed && (z > floor || (z == floor && token <= lastTied)) ? key : -INFINITY;
+    };
+
+    HeadPart part = {-INFINITY, 0, 0, -INFINITY, -1};
+    float next[4], top = -INFINITY;
+    load(from + threadIdx.x, next);
+    for (int u = from + threadIdx.x; u < to; u += kHeadThreads) {
+        const uint32_t allowed = allowedOf(u);
         float z[4], max = part.max;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -264,7 +273,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
             max = fmaxf(max, z[j]);
         }
         // Under way while these are dealt with.
-        load(u + kHeadThreads);
+        load(u + kHeadThreads, next);
         if (max > part.max) {
             if (part.sum > 0) {
                 const float fade = expf(part.max - max);
@@ -275,29 +284,46 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
         }
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            if (z[j] == -INFINITY) continue;
-            const float e = __expf(z[j] - part.max);
+            // What is not there adds nothing, also where nothing is there yet.
+            const float below = fmaxf(z[j] - part.max, -1e30f), e = z[j] == -INFINITY ? 0 : power2(below * kLog2E);
             part.sum += e;
-            part.weighted += e * (z[j] - part.max);
-            if (a.samples && !draw && (allowed >> j * 8 & 1)) best(part, z[j], first + j * 8);
+            part.weighted += e * below;
         }
-        if (!draw) continue;
-
-        const uint4 w = philox(row.seedLow, row.seedHigh, make_uint4(u, row.position, row.sample, 0));
-        const uint32_t words[4] = {w.x, w.y, w.z, w.w};
-        float rough[4], top = -INFINITY;
+        if (draw) {
+            uint32_t words[4];
+            noise(u, words);
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const bool stays = (allowed >> j * 8 & 1) && (z[j] > floor || (z[j] == floor && first + j * 8 <= lastTied));
-            rough[j] = stays ? z[j] + roughGumbel(words[j]) : -INFINITY;
-            top = fmaxf(top, rough[j]);
+            for (int j = 0; j < 4; j++) top = fmaxf(top, roughKey(z[j], firstOf(u) + j * 8, words[j], allowed >> j * 8 & 1));
+        } else if (a.samples) {
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                if (allowed >> j * 8 & 1) best(part, z[j], firstOf(u) + j * 8 < a.vocabulary ? firstOf(u) + j * 8 : -1);
         }
+    }
+    if (draw) {
+        // The winner's key is no less than this: of the others nothing need be known, and few threads are left to look once more.
+        __shared__ float tops[kHeadThreads / 32];
+        float least = top;
 #pragma unroll
-        for (int offset = 16; offset > 0; offset >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
-        if (top > -INFINITY) reached = fmaxf(reached, top - roughness(top));
+        for (int offset = 16; offset > 0; offset >>= 1) least = fmaxf(least, __shfl_xor_sync(~0u, least, offset));
+        if (lane == 0) tops[threadIdx.x / 32] = least;
+        __syncthreads();
+        for (int warp = 0; warp < kHeadThreads / 32; warp++) least = fmaxf(least, tops[warp]);
+        least -= roughness(least);
+        if (top > -INFINITY && top + roughness(top) >= least)
+            for (int u = from + threadIdx.x; u < to; u += kHeadThreads) {
+                float z[4];
+                uint32_t words[4];
+                load(u, z);
+                noise(u, words);
+                const uint32_t allowed = allowedOf(u);
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            if (rough[j] > -INFINITY && rough[j] + roughness(rough[j]) >= reached) best(part, __fadd_rn(z[j], gumbel(words[j])), first + j * 8);
+                for (int j = 0; j < 4; j++) {
+                    z[j] = __fmul_rn(z[j], inverse);
+                    const float key = roughKey(z[j], firstOf(u) + j * 8, words[j], allowed >> j * 8 & 1);
+                    if (key > -INFINITY && key + roughness(key) >= least) best(part, __fadd_rn(z[j], gumbel(words[j])), firstOf(u) + j * 8);
+                }
+            }
     }
     joinWarp(part);
     if (lane == 0) warps[threadIdx.x / 32] = part;

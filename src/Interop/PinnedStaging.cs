@@ -10,8 +10,8 @@ namespace LrIad.Interop;
 internal sealed unsafe class PinnedStaging : SafeHandle
 {
     private const int Buffers = 16;
-    private const int BufferBytes = 512 << 10;
-    private const int MostThreads = 8;
+    private const int BufferBytes = 256 << 10;
+    private const int MostThreads = 16;
 
     private readonly CudaEvent[] _emptied = [.. Enumerable.Range(0, Buffers).Select(_ => new CudaEvent())];
     private readonly nint _context;
@@ -31,7 +31,7 @@ internal sealed unsafe class PinnedStaging : SafeHandle
     {
         var pieces = (bytes + BufferBytes - 1) / BufferBytes;
         var taken = -1L;
-        Parallel.For(0, Math.Clamp(Environment.ProcessorCount / 2, 1, MostThreads), _ =>
+        Parallel.For(0, (int)Math.Min(pieces, Math.Min(Environment.ProcessorCount, MostThreads)), _ =>
         {
             Check(Driver.cuCtxSetCurrent(_context), "cuCtxSetCurrent");
             for (long piece; (piece = Interlocked.Increment(ref taken)) < pieces;)

@@ -8,11 +8,11 @@ internal sealed unsafe partial class CudaBackend
     /// <summary>Tiles of rows whose inputs stay in the cache while their outputs are computed.</summary>
     private const int ProductBand = 20;
 
-    /// <summary>From how many waves on our own kernel is faster, if it wastes less of their multiprocessors' work than a non-linearity of its own would add to the product's.</summary>
+    /// <summary>From how many waves on our own kernel is faster, if its tiles fill them well enough.</summary>
     private const int ProductWaves = 3;
 
-    /// <summary>A non-linearity takes as long as so many inputs of its product.</summary>
-    private const double ActivationInputs = 320;
+    /// <summary>A non-linearity behind a product takes about as long as so many more inputs would: what our own kernel may waste.</summary>
+    private const double ActivationInputs = 400;
 
     /// <summary>y = x·Wᵀ + b (+ residual), all bfloat16 but for <paramref name="float32"/> results.</summary>
     private void Multiply(Linear linear, nint x, int rows, nint y, long stride, nint residual = 0, bool float32 = false)
@@ -71,7 +71,8 @@ internal sealed unsafe partial class CudaBackend
         var across = rowTiles * Pieces(columnTiles, 2) < Pieces(rowTiles, 2) * columnTiles;
         (rowTiles, columnTiles) = across ? (rowTiles, Pieces(columnTiles, 2)) : (Pieces(rowTiles, 2), columnTiles);
         var waves = Pieces(rowTiles * columnTiles, clusters);
-        if (waves < ProductWaves || (double)rows * outputs < (1 - (ActivationInputs / linear.Inputs)) * waves * clusters * 2 * ProductKernel.Rows * columns)
+        var filled = (double)rows * outputs / ((double)waves * clusters * 2 * ProductKernel.Rows * columns);
+        if (waves < ProductWaves || filled < linear.Inputs / (linear.Inputs + ActivationInputs))
         {
             return false;
         }
