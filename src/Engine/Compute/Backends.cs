@@ -12,7 +12,7 @@ internal static class Backends
     {
         "cpu" => new CpuBackend(),
         "auto" when CudaBackend.Unavailable() is not null => new CpuBackend(),
-        "auto" or "cuda" => CudaBackend.Unavailable() is { } reason ? throw new InputException($"The device cuda cannot be used: {reason}.") : new CudaBackend(),
+        "auto" or "cuda" => CudaBackend.Unavailable() is { } reason ? throw new InputException($"--device cuda cannot be used: {reason}.") : new CudaBackend(),
         _ => throw new InputException($"There is no device '{device}'; there are auto, cpu and cuda."),
     };
 }
