@@ -5,6 +5,7 @@ usage: python3 parity_wide.py OUT_FOLDER SAMPLE_MODEL_FOLDER
 
 Random weights that bfloat16 holds, the same at every run; tokenizer and image settings, which the weights do not depend on, are copied from the sample model.
 """
+import json
 import os
 import shutil
 import sys
@@ -38,13 +39,22 @@ def save_model(folder, sample):
         shutil.copyfile(os.path.join(sample, name), os.path.join(folder, name))
 
 
-def make_inputs():
+def make_pixels(sample):
+    """Pixels as the processor makes them: what one of 256 levels stands for, the same in both frames."""
+    with open(os.path.join(sample, "preprocessor_config.json"), encoding="utf-8") as stream:
+        settings = json.load(stream)
+    mean, std = (torch.tensor(settings[name], dtype=torch.float64, device="cuda").view(1, 3, 1, 1) for name in ("image_mean", "image_std"))
+    levels = torch.randint(256, (PATCHES, 3, 1, PATCH_VALUES // 6), device="cuda")
+    return ((levels / 255 - mean) / std).float().expand(-1, -1, 2, -1).reshape(PATCHES, PATCH_VALUES)
+
+
+def make_inputs(sample):
     ids = torch.randint(150000, (1, PROMPT_TEXT + PATCHES // 4 + COMPLETION), device="cuda")
     first = PROMPT_TEXT // 4
     ids[0, first - 1] = VISION_START
     ids[0, first:first + PATCHES // 4] = IMAGE
     ids[0, first + PATCHES // 4] = VISION_END
-    return ids, torch.randn(PATCHES, PATCH_VALUES, device="cuda"), torch.tensor([GRID], device="cuda")
+    return ids, make_pixels(sample), torch.tensor([GRID], device="cuda")
 
 
 def compute_logits(folder, ids, pixels, grid, **options):
@@ -87,7 +97,7 @@ def main():
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     save_model(folder, sample)
-    ids, pixels, grid = make_inputs()
+    ids, pixels, grid = make_inputs(sample)
     tokens = torch.randperm(VOCABULARY, device="cuda")[:OPTIONS].sort().values
     logits = compute_logits(folder, ids, pixels, grid, dtype=torch.float32, attn_implementation="eager")
     rounded = compute_logits(folder, ids, pixels, grid, dtype=torch.bfloat16)

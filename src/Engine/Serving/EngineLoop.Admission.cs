@@ -15,7 +15,11 @@ internal sealed partial class EngineLoop
             if (job.Problem is not null || job.Gone)
             {
                 _queue.Remove(job);
-                job.Fail(job.Problem ?? new OperationCanceledException());
+                if (!job.Gone)
+                {
+                    job.Fail(job.Problem!);
+                }
+
                 Close(job);
             }
             else if (job.Shared is null)
@@ -24,7 +28,7 @@ internal sealed partial class EngineLoop
             }
         }
 
-        _ready.RemoveAll(static job => job.Done);
+        _ready.RemoveAll(static job => job.Done || job.Gone);
         var encoded = false;
         foreach (var job in _ready)
         {

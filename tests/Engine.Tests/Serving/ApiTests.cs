@@ -10,7 +10,8 @@ internal sealed class ApiTests
     [Test]
     public void The_public_surface_is_the_one_written_down()
     {
-        var options = new ApiGeneratorOptions { IncludeAssemblyAttributes = false };
+        // What the compiler numbers anew with every member is nobody's concern.
+        var options = new ApiGeneratorOptions { IncludeAssemblyAttributes = false, ExcludeAttributes = ["System.Runtime.CompilerServices.AsyncIteratorStateMachineAttribute", "System.Runtime.CompilerServices.AsyncStateMachineAttribute"] };
         Assembly[] package = [typeof(IInferenceEngine).Assembly, Assembly.Load("LrIad.Interop")];
         var surface = string.Join("\n", package.Select(assembly => assembly.GeneratePublicApi(options))).ReplaceLineEndings("\n");
         var golden = TestFiles.GoldenFile("api.txt");
