@@ -16,10 +16,10 @@ namespace LrIad.Engine.Learn;
 internal sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows, bool Recompute)
 {
     /// <summary>Rows of a training pass, whole groups, where memory is no matter: more do not make it faster.</summary>
-    private const int FastPassRows = 5120;
+    private const int FastPassRows = 4096;
 
     // What operations on the GPU work through at a time.
-    private const int FeedForwardRows = 5120;
+    private const int FeedForwardRows = 4096;
     private const int ScoredRows = 1024;
     private const int GradientSplits = 64;
 

@@ -15,15 +15,14 @@ internal sealed class MemoryPlanTests
     [Test]
     public void Seven_billion_parameters_train_in_32_GiB()
     {
-        var plan = MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, 32 * GiB);
+        var plan = MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, null);
         using (Assert.EnterMultipleScope())
         {
             // Qwen2-VL-7B has 8.29 billion parameters in all.
             Assert.That(plan.Weights / 2e9, Is.EqualTo(8.29).Within(0.01));
             Assert.That((plan.Weights + plan.Rounding) / (double)(1 << 20), Is.EqualTo(17536).Within(1).Percent, "MiB that they were seen to take on an H100");
-            Assert.That((plan.PassRows, plan.Recompute), Is.EqualTo((608 + (8 * 200), false)), "one group a pass");
+            Assert.That((plan.PassRows, plan.Recompute), Is.EqualTo((608 + (8 * 200), false)), "one group: two in a pass would take 6.6 GiB for a hundredth of a step");
             Assert.That(plan.Total, Is.LessThan(32 * GiB));
-            Assert.That(MemoryPlan.For(ModelGeometry.Qwen2Vl7B, Paper, ElementType.BFloat16, 78 * GiB).PassRows, Is.EqualTo(2 * plan.PassRows), "two: more would not make a pass faster");
         }
     }
 
@@ -36,8 +35,8 @@ internal sealed class MemoryPlanTests
         var fewer = Plan(all.Total - 1);
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(all.PassRows, Is.EqualTo(6 * 768));
-            Assert.That(fewer.PassRows, Is.EqualTo(5 * 768));
+            Assert.That(all.PassRows, Is.EqualTo(5 * 768));
+            Assert.That(fewer.PassRows, Is.EqualTo(4 * 768));
             Assert.That(fewer.Total, Is.LessThan(all.Total));
         }
     }

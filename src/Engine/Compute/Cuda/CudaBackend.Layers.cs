@@ -3,7 +3,7 @@ namespace LrIad.Engine.Compute.Cuda;
 internal sealed unsafe partial class CudaBackend
 {
     /// <summary>Rows of a feed-forward block computed side by side: more do not make the products faster, and their scratch would grow without bound.</summary>
-    private const int FeedForwardRows = 5120;
+    private const int FeedForwardRows = 4096;
 
     /// <inheritdoc/>
     protected override void EmbedCore(View<int> ids, Tensor table, Tensor features, Tensor x)
