@@ -291,6 +291,38 @@ internal sealed class CudaTests
         }
     }
 
+    // Keys are fetched before the step has made its own: one row's in the middle, at the beginning and at the end of a block, and those of two rows of one item.
+    [Test]
+    public void Attention_sees_the_keys_that_the_same_program_makes()
+    {
+        const int rows = 6, blocks = 13;
+        var c = new QkvCase(rows, 128, 2, 7, 128, 0, 0f, ElementType.BFloat16, 4);
+        int[] slots = [(4 * 64) + 5, 5 * 64, (7 * 64) + 63, (10 * 64) + 63, (12 * 64) + 1, (12 * 64) + 2];
+        var tokens = c.Rows.Select((row, i) => row with { Slot = slots[i] }).ToArray();
+        var old = Reference.Normal(new Random(5), blocks * KvLayer.BlockColumns(c.Heads, c.HeadDim), 1f);
+        var work = _device.Work(
+            [new(0, 4, 0, 150, 0, 0), new(0, 1, 3, 70, 1, 0), new(1, 1, 5, 1, 1, 0), new(2, 1, 7, 64, 1, 0), new(3, 1, 9, 128, 1, 0), new(4, 2, 11, 67, 1, 1)], [.. Enumerable.Range(0, blocks)]);
+        var (operands, o, sums) = (c.On(_device), _device.New(rows, c.Queries), _device.New(rows, c.Heads * c.PerHead, ElementType.Float32));
+        var cache = _device.New(blocks, old.Length / blocks);
+        operands = operands with { Rows = _device.Put(tokens), Kv = new KvLayer(cache, c.Heads, c.HeadDim) };
+        // The first time buffers are made, which runs what has been gathered.
+        Step(apart: false);
+        Matrix.AssertSame(Step(apart: false), Step(apart: true), "o");
+
+        float[] Step(bool apart)
+        {
+            _device.Backend.Upload(old, cache);
+            operands.Forward(_device);
+            if (apart)
+            {
+                _device.Backend.Synchronize();
+            }
+
+            _device.Backend.Attend(operands.Q, operands.Kv, work, o, sums);
+            return _device.Get(o);
+        }
+    }
+
     [Test]
     public void Memory_that_is_not_there_is_a_clear_error_and_the_device_goes_on()
     {

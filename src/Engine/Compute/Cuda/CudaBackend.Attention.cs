@@ -31,13 +31,6 @@ internal sealed unsafe partial class CudaBackend
         if (few)
         {
             _program.Begin(q.Rows);
-            // Keys are fetched before the operations in front are over, but for those that the plan knows to be made by them.
-            if (_program.Attended is { } other && other != plan)
-            {
-                _program.Run();
-            }
-
-            _program.Attended = plan;
             var map = _program.Map(kv.Data.Address, checked((int)(kv.Data.Length / kv.HeadDim)), kv.HeadDim, KvLayer.BlockSize);
             _program.Add(StepKind.Attend).Attend = new AttendOp(map, kv.Data.Address, q.Address, plan.Tiles, partialO, partialSum, plan.TileCount, kv.Heads, perHead, scale);
             _program.Add(StepKind.Merge).Merge = new MergeOp(merge, plan.MergeCount);

@@ -47,6 +47,7 @@ internal sealed unsafe partial class CudaBackend
         if (kv.HeadDim == 128 && lowRank.IsEmpty && dropout.Probability == 0 && IsPlain(weights.Norm) && _program.Takes(count, x.Columns))
         {
             _program.Begin(count);
+            _program.Bring(rows.Address);
             var norm = _program.Normalize(x.Address, x.Columns, weights.Norm, normed, count, new ResidualOp { Rows = rows.Address, QueryA = queryA, ValueA = valueA, Rank = rank });
             var sums = _program.Multiply(normed, count, x.Columns, norm, weights.Query.Weight, weights.Key.Weight, weights.Value.Weight);
             _program.Add(StepKind.Rotate).Rotate = new RotateOp(

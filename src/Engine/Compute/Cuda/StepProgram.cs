@@ -30,6 +30,7 @@ internal sealed unsafe class StepProgram : IDisposable
     private Pending? _pending;
     private int _count;
     private int _finished;
+    private nint _bringing;
     private int _freeMaps;
     private nint _nextMap;
 
@@ -54,9 +55,6 @@ internal sealed unsafe class StepProgram : IDisposable
 
     /// <summary>Programs run so far: tells whether something that was gathered earlier has been run by now.</summary>
     public int Runs { get; private set; }
-
-    /// <summary>The plan that the attention of what has been gathered goes by, if there is any.</summary>
-    public object? Attended { get; set; }
 
     private int Blocks => _context.Multiprocessors;
 
@@ -87,6 +85,16 @@ internal sealed unsafe class StepProgram : IDisposable
         {
             Run();
             _kernel = kernel;
+        }
+    }
+
+    /// <summary>Sets the rows that bring the keys and values to come. A program has but one pass's, so that an attention's plan knows which of its keys are not there yet.</summary>
+    public void Bring(nint rows)
+    {
+        if (_bringing != rows)
+        {
+            Run();
+            _bringing = rows;
         }
     }
 
@@ -229,7 +237,6 @@ internal sealed unsafe class StepProgram : IDisposable
 
         var count = _count;
         (_count, _finished) = (0, 0);
-        Attended = null;
         Idle = false;
         Runs++;
         _kernel!.Kernel.Launch(_context.Stream, new StepArgs(sent.Operations.Address, _arrived!.Address, count), Blocks, 1, StepKernel.Threads);
