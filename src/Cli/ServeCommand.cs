@@ -47,7 +47,7 @@ internal static class ServeCommand
     ];
 
     public static Command Create(Host host) =>
-        Verb.Create(host, "serve", "Answers requests over HTTP, as OpenAI's and vLLM's servers do, until it is stopped.", new ServeOptions(), Settings, (options, session) => RunAsync(options, session).GetAwaiter().GetResult(), hasConfigFile: true);
+        Verb.Create(host, "serve", "Answers requests over HTTP, as OpenAI's, vLLM's, Ollama's and TRL's servers do, and inspects images, until it is stopped.", new ServeOptions(), Settings, (options, session) => RunAsync(options, session).GetAwaiter().GetResult(), hasConfigFile: true);
 
     private static async Task<int> RunAsync(ServeOptions options, Session session)
     {
