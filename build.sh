@@ -150,6 +150,7 @@ bundle() {
   for project in src/Cli tests/Engine.Tests tests/Interop.Tests; do
     dotnet publish "$project" -c "$configuration" --nologo -v quiet --self-contained -o "$folder"
   done
+  [ ! -f build/kernels/lriad.fatbin ] || [ -f "$folder/lriad.fatbin" ] || die "the kernels did not get into the bundle; remove src/*/obj and tests/*/obj and try again."
   (cd "$folder" && rm -rf libtorch*.so libc10*.so libgomp*.so* libaoti*.so libbackend*.so libjit*.so libnnapi*.so libshm.so libmscor*.so libclrgc*.so libcoreclrtrace*.so createdump *CodeCoverage* *.pdb *.xml ??/ ??-*/)
   XZ_OPT=-9 tar -C out/bundle -cJf out/lriad-fast.tar.xz lriad-fast
   say "out/lriad-fast.tar.xz: $(du -h out/lriad-fast.tar.xz | cut -f1)"
