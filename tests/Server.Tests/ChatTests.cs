@@ -6,27 +6,14 @@ namespace LrIad.Server.Tests;
 
 /// <summary>Chat completions as they go over the wire.</summary>
 [TestFixture]
-internal sealed class ChatTests
+internal sealed class ChatTests : ServerTests
 {
     private const string Path = "/v1/chat/completions";
-
-    private FakeEngine _engine = null!;
-    private TestServer _server = null!;
-
-    [SetUp]
-    public async Task Start() => _server = await TestServer.StartAsync(_engine = new FakeEngine());
-
-    [TearDown]
-    public async Task Stop()
-    {
-        await _server.DisposeAsync();
-        await _engine.DisposeAsync();
-    }
 
     [Test]
     public async Task Whole()
     {
-        var (status, body) = await _server.AskAsync(Path, Hello());
+        var (status, body) = await Server.AskAsync(Path, Hello());
         var choice = body["choices"]!.AsArray().Single()!;
         Assert.Multiple(() =>
         {
@@ -42,7 +29,7 @@ internal sealed class ChatTests
     [Test]
     public async Task Streamed()
     {
-        using var response = await _server.PostAsync(Path, Hello(""","stream":true,"stream_options":{"include_usage":true}"""));
+        using var response = await Server.PostAsync(Path, Hello(""","stream":true,"stream_options":{"include_usage":true}"""));
         var events = Events(await response.Content.ReadAsStringAsync());
         Assert.Multiple(() =>
         {
@@ -60,15 +47,15 @@ internal sealed class ChatTests
     [Test]
     public async Task StreamWithoutUsageHasNone()
     {
-        using var response = await _server.PostAsync(Path, Hello(""","stream":true"""));
+        using var response = await Server.PostAsync(Path, Hello(""","stream":true"""));
         Assert.That(await response.Content.ReadAsStringAsync(), Does.Not.Contain("usage").And.Contain("[DONE]"));
     }
 
     [Test]
     public async Task SeveralCompletionsKeepApart()
     {
-        var (_, whole) = await _server.AskAsync(Path, Hello(""","n":3"""));
-        using var response = await _server.PostAsync(Path, Hello(""","n":3,"stream":true"""));
+        var (_, whole) = await Server.AskAsync(Path, Hello(""","n":3"""));
+        using var response = await Server.PostAsync(Path, Hello(""","n":3,"stream":true"""));
         var events = Events(await response.Content.ReadAsStringAsync());
         var texts = whole["choices"]!.AsArray().Select(choice => (string)choice!["message"]!["content"]!).ToArray();
         Assert.Multiple(() =>
@@ -81,7 +68,7 @@ internal sealed class ChatTests
     [Test]
     public async Task LogProbs()
     {
-        var (_, body) = await _server.AskAsync(Path, Hello(""","logprobs":true,"top_logprobs":2,"max_tokens":2"""));
+        var (_, body) = await Server.AskAsync(Path, Hello(""","logprobs":true,"top_logprobs":2,"max_tokens":2"""));
         var choice = body["choices"]![0]!;
         Assert.Multiple(() =>
         {
@@ -95,8 +82,8 @@ internal sealed class ChatTests
     [Test]
     public async Task StreamedLogProbsAreThoseOfTheWhole()
     {
-        var (_, whole) = await _server.AskAsync(Path, Hello(""","logprobs":true"""));
-        using var response = await _server.PostAsync(Path, Hello(""","logprobs":true,"stream":true"""));
+        var (_, whole) = await Server.AskAsync(Path, Hello(""","logprobs":true"""));
+        using var response = await Server.PostAsync(Path, Hello(""","logprobs":true,"stream":true"""));
         var streamed = Events(await response.Content.ReadAsStringAsync())[..^1].SelectMany(json => JsonNode.Parse(json)!["choices"]![0]!["logprobs"]?["content"]!.AsArray().Select(token => token!.ToJsonString()) ?? []);
         Assert.That(streamed, Is.EqualTo(whole["choices"]![0]!["logprobs"]!["content"]!.AsArray().Select(token => token!.ToJsonString())));
     }
@@ -104,9 +91,9 @@ internal sealed class ChatTests
     [Test]
     public async Task SamplingReachesTheEngine()
     {
-        await _server.AskAsync(Path, Hello(""","temperature":0.25,"top_p":0.5,"top_k":7,"seed":-1,"stop":["x","y"],"max_completion_tokens":3,"max_tokens":9,"ignore_eos":true"""));
-        await _server.AskAsync(Path, Hello(""","temperature":null,"top_k":-1,"stop":"said" """));
-        var (first, second) = (_engine.Requests[0], _engine.Requests[1]);
+        await Server.AskAsync(Path, Hello(""","temperature":0.25,"top_p":0.5,"top_k":7,"seed":-1,"stop":["x","y"],"max_completion_tokens":3,"max_tokens":9,"ignore_eos":true"""));
+        await Server.AskAsync(Path, Hello(""","temperature":null,"top_k":-1,"stop":"said" """));
+        var (first, second) = (Engine.Requests[0], Engine.Requests[1]);
         Assert.Multiple(() =>
         {
             Assert.That((first.Temperature, first.TopP, first.TopK, first.Seed, first.MaxTokens, first.IgnoreEnd), Is.EqualTo((0.25f, 0.5f, 7, (ulong?)ulong.MaxValue, (int?)3, true)));
@@ -120,18 +107,18 @@ internal sealed class ChatTests
     [Test]
     public async Task StopTextIsNotTold()
     {
-        var (_, body) = await _server.AskAsync(Path, Hello(""","stop":"hello" """));
+        var (_, body) = await Server.AskAsync(Path, Hello(""","stop":"hello" """));
         Assert.That((string?)body["choices"]![0]!["message"]!["content"], Is.EqualTo("You said "));
     }
 
     [Test]
     public async Task MessagesReachTheEngine()
     {
-        await _server.AskAsync(Path, """
+        await Server.AskAsync(Path, """
             {"messages":[{"role":"developer","content":"Be short."},{"role":"user","content":[{"type":"text","text":"Is <|im_end|>"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AQID","detail":"high"}}]},
              {"role":"assistant","content":"No.","tool_calls":[]},{"role":"user","content":"Sure?","name":"Bob"}],"metadata":{"a":"b"},"user":"x","unheard_of":{"y":[1]}}
             """);
-        var messages = ((Conversation)_engine.Requests.Single().Prompt).Messages;
+        var messages = ((Conversation)Engine.Requests.Single().Prompt).Messages;
         Assert.Multiple(() =>
         {
             Assert.That(messages.Select(message => message.Role), Is.EqualTo(new[] { "system", "user", "assistant", "user" }));
@@ -151,9 +138,9 @@ internal sealed class ChatTests
     [TestCase(""","guided_choice":["yes","no"]""", "choice", "yes|no")]
     public async Task ConstraintsReachTheEngine(string fields, string? kind, string? value)
     {
-        var (status, body) = await _server.AskAsync(Path, Hello(fields));
+        var (status, body) = await Server.AskAsync(Path, Hello(fields));
         Assert.That(status, Is.EqualTo(HttpStatusCode.OK), body.ToJsonString());
-        var constraint = _engine.Requests.Single().Constraint;
+        var constraint = Engine.Requests.Single().Constraint;
         Assert.That((constraint?.JsonSchema, constraint?.Regex, constraint?.Choices is { } choices ? string.Join('|', choices) : null),
             Is.EqualTo((kind == "schema" ? value : null, kind == "regex" ? value : null, kind == "choice" ? value : null)));
     }
@@ -197,13 +184,13 @@ internal sealed class ChatTests
     [TestCase(""","stream":true,"stream_options":[]""", "stream_options")]
     public async Task RefusedByName(string fields, string parameter)
     {
-        var (status, body) = await _server.AskAsync(Path, Hello(fields));
+        var (status, body) = await Server.AskAsync(Path, Hello(fields));
         Assert.Multiple(() =>
         {
             Assert.That(status, Is.EqualTo(HttpStatusCode.BadRequest), body.ToJsonString());
             Assert.That(((string?)body["error"]!["param"], (string?)body["error"]!["type"]), Is.EqualTo((parameter, "invalid_request_error")));
             Assert.That((string?)body["error"]!["message"], Does.StartWith(parameter + " "));
-            Assert.That(_engine.Requests, Is.Empty);
+            Assert.That(Engine.Requests, Is.Empty);
         });
     }
 
@@ -212,7 +199,7 @@ internal sealed class ChatTests
     [TestCase(""","skip_special_tokens":true,"add_generation_prompt":true,"echo":false,"modalities":["text"],"stop_token_ids":[]""")]
     public async Task WhatAsksForNothingIsAccepted(string fields)
     {
-        var (status, body) = await _server.AskAsync(Path, Hello(fields));
+        var (status, body) = await Server.AskAsync(Path, Hello(fields));
         Assert.That(status, Is.EqualTo(HttpStatusCode.OK), body.ToJsonString());
     }
 
@@ -229,7 +216,7 @@ internal sealed class ChatTests
     [TestCase("""{"messages":[{"role":"assistant","content":"a","tool_calls":[{"id":"1"}]}]}""", "messages[0].tool_calls")]
     public async Task WrongMessagesAreNamed(string json, string parameter)
     {
-        var (status, body) = await _server.AskAsync(Path, json);
+        var (status, body) = await Server.AskAsync(Path, json);
         Assert.That((status, (string?)body["error"]!["param"]), Is.EqualTo((HttpStatusCode.BadRequest, parameter)), body.ToJsonString());
     }
 
@@ -241,14 +228,14 @@ internal sealed class ChatTests
     [TestCase("""{"messages":[{"\udc00":1,"role":"user","content":"a"}]}""")]
     public async Task WhatIsNoJsonObject(string body)
     {
-        var (status, answer) = await _server.AskAsync(Path, body);
+        var (status, answer) = await Server.AskAsync(Path, body);
         Assert.That((status, (string?)answer["error"]!["type"]), Is.EqualTo((HttpStatusCode.BadRequest, "invalid_request_error")));
     }
 
     [Test]
     public async Task UnknownModel()
     {
-        var (status, body) = await _server.AskAsync(Path, Hello(""","model":"gpt\n4" """));
+        var (status, body) = await Server.AskAsync(Path, Hello(""","model":"gpt\n4" """));
         Assert.Multiple(() =>
         {
             Assert.That((status, (string?)body["error"]!["code"]), Is.EqualTo((HttpStatusCode.NotFound, "model_not_found")));
@@ -259,8 +246,8 @@ internal sealed class ChatTests
     [Test]
     public async Task AFullQueueSaysWhenToTryAgain()
     {
-        _engine.Failure = new EngineBusyException("256 requests are waiting.");
-        using var response = await _server.PostAsync(Path, Hello(""","stream":true"""));
+        Engine.Failure = new EngineBusyException("256 requests are waiting.");
+        using var response = await Server.PostAsync(Path, Hello(""","stream":true"""));
         Assert.Multiple(() =>
         {
             Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.TooManyRequests));
@@ -271,16 +258,16 @@ internal sealed class ChatTests
     [Test]
     public async Task TimeUp()
     {
-        _engine.Failure = new TimeoutException("The request took longer than 10 minutes.");
-        var (status, body) = await _server.AskAsync(Path, Hello());
+        Engine.Failure = new TimeoutException("The request took longer than 10 minutes.");
+        var (status, body) = await Server.AskAsync(Path, Hello());
         Assert.That((status, (string?)body["error"]!["type"]), Is.EqualTo((HttpStatusCode.GatewayTimeout, "timeout_error")));
     }
 
     [Test]
     public async Task AnErrorAmidAStreamIsAnEvent()
     {
-        _engine.LateFailure = (2, new TimeoutException("Time is up."));
-        using var response = await _server.PostAsync(Path, Hello(""","stream":true"""));
+        Engine.LateFailure = (2, new TimeoutException("Time is up."));
+        using var response = await Server.PostAsync(Path, Hello(""","stream":true"""));
         var events = Events(await response.Content.ReadAsStringAsync());
         Assert.Multiple(() =>
         {
@@ -293,27 +280,27 @@ internal sealed class ChatTests
     [Test]
     public async Task TheServersOwnErrorIsLoggedAndNotTold()
     {
-        _engine.Failure = new InvalidOperationException("secret\nINFO all is well");
-        var (status, body) = await _server.AskAsync(Path, Hello());
+        Engine.Failure = new InvalidOperationException("secret\nINFO all is well");
+        var (status, body) = await Server.AskAsync(Path, Hello());
         Assert.Multiple(() =>
         {
             Assert.That(status, Is.EqualTo(HttpStatusCode.InternalServerError));
             Assert.That(body.ToJsonString(), Does.Not.Contain("secret"));
-            Assert.That(_server.Log.Single(), Does.StartWith("/v1/chat/completions: ").And.Contain("secret").And.Not.Contain("\n"));
+            Assert.That(Server.Log.Single(), Does.StartWith("/v1/chat/completions: ").And.Contain("secret").And.Not.Contain("\n"));
         });
     }
 
     [Test]
     public async Task AClientThatLeavesIsNoticedAtOnce([Values] bool stream)
     {
-        _engine.TokenTime = TimeSpan.FromMilliseconds(-1);
+        Engine.TokenTime = TimeSpan.FromMilliseconds(-1);
         using var leaving = new CancellationTokenSource();
-        var asked = _server.PostAsync(Path, Hello(stream ? ""","stream":true""" : ""), leaving.Token);
-        await Until(() => _engine.Statistics.Running == 1);
+        var asked = Server.PostAsync(Path, Hello(stream ? ""","stream":true""" : ""), leaving.Token);
+        await Until(() => Engine.Statistics.Running == 1);
         await leaving.CancelAsync();
         Assert.That(async () => await asked, Throws.InstanceOf<OperationCanceledException>());
-        await Until(() => _engine.Statistics is { Running: 0, Cancelled: 1 });
-        Assert.That(_server.Log, Is.Empty);
+        await Until(() => Engine.Statistics is { Running: 0, Cancelled: 1 });
+        Assert.That(Server.Log, Is.Empty);
     }
 
     private static string Hello(string fields = "") => $$"""{"messages":[{"role":"user","content":"hello there"}]{{fields}}}""";

@@ -10,28 +10,15 @@ namespace LrIad.Server.Tests;
 
 /// <summary>Ollama's protocol: recorded requests, and OllamaSharp as a client.</summary>
 [TestFixture]
-internal sealed class OllamaTests
+internal sealed class OllamaTests : ServerTests
 {
     private const string Path = "/api/chat";
     private static readonly byte[] Image = [1, 2, 3, 4, 5];
 
-    private FakeEngine _engine = null!;
-    private TestServer _server = null!;
-
-    [SetUp]
-    public async Task Start() => _server = await TestServer.StartAsync(_engine = new FakeEngine());
-
-    [TearDown]
-    public async Task Stop()
-    {
-        await _server.DisposeAsync();
-        await _engine.DisposeAsync();
-    }
-
     [Test]
     public async Task ItStreamsLinesUnlessToldNotTo()
     {
-        using var response = await _server.PostAsync(Path, Hello());
+        using var response = await Server.PostAsync(Path, Hello());
         var lines = Lines(await response.Content.ReadAsStringAsync());
         Assert.Multiple(() =>
         {
@@ -51,7 +38,7 @@ internal sealed class OllamaTests
     [Test]
     public async Task Whole()
     {
-        var (status, body) = await _server.AskAsync(Path, Hello(""","stream":false,"options":{"num_predict":2}"""));
+        var (status, body) = await Server.AskAsync(Path, Hello(""","stream":false,"options":{"num_predict":2}"""));
         Assert.Multiple(() =>
         {
             Assert.That(status, Is.EqualTo(HttpStatusCode.OK));
@@ -63,18 +50,18 @@ internal sealed class OllamaTests
     [Test]
     public async Task OptionsAndOllamasDefaults()
     {
-        await _server.AskAsync(Path, Hello(""","stream":false"""));
-        await _server.AskAsync(Path, Hello(""","stream":false,"keep_alive":"5m","options":{"temperature":0,"top_p":0.5,"top_k":3,"seed":7,"num_predict":9999,"stop":["x","y"],"num_ctx":4096,"repeat_penalty":1.0}"""));
-        await _server.AskAsync(Path, Hello(""","stream":false,"options":{"num_predict":-1,"seed":-1,"stop":"z"}"""));
-        var found = _engine.Requests.Select(request => (request.Temperature, request.TopP, request.TopK, request.Seed, request.MaxTokens, string.Join(' ', request.Stop)));
+        await Server.AskAsync(Path, Hello(""","stream":false"""));
+        await Server.AskAsync(Path, Hello(""","stream":false,"keep_alive":"5m","options":{"temperature":0,"top_p":0.5,"top_k":3,"seed":7,"num_predict":9999,"stop":["x","y"],"num_ctx":4096,"repeat_penalty":1.0}"""));
+        await Server.AskAsync(Path, Hello(""","stream":false,"options":{"num_predict":-1,"seed":-1,"stop":"z"}"""));
+        var found = Engine.Requests.Select(request => (request.Temperature, request.TopP, request.TopK, request.Seed, request.MaxTokens, string.Join(' ', request.Stop)));
         Assert.That(found, Is.EqualTo(new[] { (0.8f, 0.9f, 40, (ulong?)null, (int?)null, ""), (0f, 0.5f, 3, 7UL, 1024, "x y"), (0.8f, 0.9f, 40, null, null, "z") }));
     }
 
     [Test]
     public async Task ImagesComeBeforeTheText()
     {
-        await _server.AskAsync(Path, $$"""{"model":"{{FakeEngine.Name}}","stream":false,"messages":[{"role":"user","content":"Is it whole?","images":["{{Convert.ToBase64String(Image)}}"]}]}""");
-        var parts = ((Conversation)_engine.Requests.Single().Prompt).Messages.Single().Parts;
+        await Server.AskAsync(Path, $$"""{"model":"{{FakeEngine.Name}}","stream":false,"messages":[{"role":"user","content":"Is it whole?","images":["{{Convert.ToBase64String(Image)}}"]}]}""");
+        var parts = ((Conversation)Engine.Requests.Single().Prompt).Messages.Single().Parts;
         Assert.That((parts[0].Image?.Bytes.ToArray(), parts[1].Text), Is.EqualTo((Image, "Is it whole?")));
     }
 
@@ -84,8 +71,8 @@ internal sealed class OllamaTests
     [TestCase("null", null)]
     public async Task Format(string format, string? schema)
     {
-        await _server.AskAsync(Path, Hello($$""","stream":false,"format":{{format}}"""));
-        Assert.That(_engine.Requests.Single().Constraint?.JsonSchema, Is.EqualTo(schema));
+        await Server.AskAsync(Path, Hello($$""","stream":false,"format":{{format}}"""));
+        Assert.That(Engine.Requests.Single().Constraint?.JsonSchema, Is.EqualTo(schema));
     }
 
     [TestCase(""","options":{"repeat_penalty":1.1}""", "options.repeat_penalty is not offered here: leave it out, or 1.")]
@@ -97,9 +84,9 @@ internal sealed class OllamaTests
     [TestCase(""","logprobs":true,"top_logprobs":21""", "top_logprobs must be a whole number from 0 to 20.")]
     public async Task WhatIsNotOfferedIsRefusedInOllamasForm(string more, string error)
     {
-        var (status, body) = await _server.AskAsync(Path, Hello(more));
+        var (status, body) = await Server.AskAsync(Path, Hello(more));
         Assert.That((status, (string?)body["error"], body.AsObject().Count), Is.EqualTo((HttpStatusCode.BadRequest, error, 1)));
-        Assert.That(_engine.Requests, Is.Empty);
+        Assert.That(Engine.Requests, Is.Empty);
     }
 
     [TestCase("""[{"role":"tool","content":"a"}]""", "messages[0].role must be system, user or assistant, not 'tool'.")]
@@ -107,22 +94,22 @@ internal sealed class OllamaTests
     [TestCase("""[{"role":"user","content":"a","images":["","","","","","","","",""]}]""", "messages have more than the 8 images a request may have here.")]
     public async Task WrongMessagesAreRefused(string messages, string error)
     {
-        var (status, body) = await _server.AskAsync(Path, $$"""{"model":"{{FakeEngine.Name}}","messages":{{messages}}}""");
+        var (status, body) = await Server.AskAsync(Path, $$"""{"model":"{{FakeEngine.Name}}","messages":{{messages}}}""");
         Assert.That((status, (string?)body["error"]), Is.EqualTo((HttpStatusCode.BadRequest, error)));
     }
 
     [Test]
     public async Task AnUnknownModelIsNotFound()
     {
-        var (status, body) = await _server.AskAsync(Path, """{"model":"llama3.2","messages":[{"role":"user","content":"a"}]}""");
+        var (status, body) = await Server.AskAsync(Path, """{"model":"llama3.2","messages":[{"role":"user","content":"a"}]}""");
         Assert.That((status, (string?)body["error"]), Is.EqualTo((HttpStatusCode.NotFound, "There is no model 'llama3.2' here; /v1/models lists them.")));
     }
 
     [Test]
     public async Task WhatFailsOnTheWayIsALineOfItsOwn()
     {
-        _engine.LateFailure = (2, new TimeoutException("It took too long."));
-        using var response = await _server.PostAsync(Path, Hello());
+        Engine.LateFailure = (2, new TimeoutException("It took too long."));
+        using var response = await Server.PostAsync(Path, Hello());
         var lines = Lines(await response.Content.ReadAsStringAsync());
         Assert.That((lines.Count, lines[^1].ToJsonString()), Is.EqualTo((3, """{"error":"It took too long."}""")));
     }
@@ -130,16 +117,16 @@ internal sealed class OllamaTests
     [Test]
     public async Task WithoutMessagesTheModelIsLoadedAlready()
     {
-        var (_, body) = await _server.AskAsync(Path, $$"""{"model":"{{FakeEngine.Name}}"}""");
+        var (_, body) = await Server.AskAsync(Path, $$"""{"model":"{{FakeEngine.Name}}"}""");
         Assert.That(((bool)body["done"]!, (string?)body["done_reason"]), Is.EqualTo((true, "load")));
     }
 
     [Test]
     public async Task WhatClientsAskForAtOnce()
     {
-        var tags = JsonNode.Parse(await _server.Client.GetStringAsync("/api/tags"))!["models"]!.AsArray();
-        var (_, show) = await _server.AskAsync("/api/show", $$"""{"model":"{{FakeEngine.Name}}"}""");
-        using var root = await _server.Client.SendAsync(new HttpRequestMessage(HttpMethod.Head, "/"));
+        var tags = JsonNode.Parse(await Server.Client.GetStringAsync("/api/tags"))!["models"]!.AsArray();
+        var (_, show) = await Server.AskAsync("/api/show", $$"""{"model":"{{FakeEngine.Name}}"}""");
+        using var root = await Server.Client.SendAsync(new HttpRequestMessage(HttpMethod.Head, "/"));
         Assert.Multiple(() =>
         {
             Assert.That(tags.Select(model => (string?)model!["name"]), Is.EqualTo(new[] { FakeEngine.Name + ":latest" }));
@@ -152,7 +139,7 @@ internal sealed class OllamaTests
     [Test]
     public async Task OllamaSharpListsAndChats()
     {
-        using var client = new OllamaApiClient(_server.Client, FakeEngine.Name);
+        using var client = new OllamaApiClient(Server.Client, FakeEngine.Name);
         Assert.That(await client.IsRunningAsync(), Is.True);
         Assert.That(await client.GetVersionAsync(), Is.EqualTo("0.12.11"));
         var model = (await client.ListLocalModelsAsync()).Single();
@@ -181,14 +168,14 @@ internal sealed class OllamaTests
     [Test]
     public async Task OllamaSharpIsAChatClientToo()
     {
-        using var ollama = new OllamaApiClient(_server.Client, FakeEngine.Name);
+        using var ollama = new OllamaApiClient(Server.Client, FakeEngine.Name);
         IChatClient client = ollama;
         var answer = await client.GetResponseAsync([new(Microsoft.Extensions.AI.ChatRole.User, [new DataContent(Image, "image/png"), new TextContent("What?")])], new ChatOptions { MaxOutputTokens = 5, ResponseFormat = ChatResponseFormat.Json });
         Assert.Multiple(() =>
         {
             Assert.That(answer.Text, Is.EqualTo("You said [image of 5"));
             Assert.That(answer.FinishReason, Is.EqualTo(ChatFinishReason.Length));
-            Assert.That(_engine.Requests.Single().Constraint, Is.Not.Null);
+            Assert.That(Engine.Requests.Single().Constraint, Is.Not.Null);
         });
     }
 

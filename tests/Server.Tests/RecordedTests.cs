@@ -9,21 +9,8 @@ namespace LrIad.Server.Tests;
 /// anomalib's VlmAd builds (vlmad.json, whose data URIs are malformed as VlmAd's are).
 /// </summary>
 [TestFixture]
-internal sealed class RecordedTests
+internal sealed class RecordedTests : ServerTests
 {
-    private FakeEngine _engine = null!;
-    private TestServer _server = null!;
-
-    [SetUp]
-    public async Task Start() => _server = await TestServer.StartAsync(_engine = new FakeEngine());
-
-    [TearDown]
-    public async Task Stop()
-    {
-        await _server.DisposeAsync();
-        await _engine.DisposeAsync();
-    }
-
     [TestCase("vlmad", "You said Is there an anomaly in this image?[image of 70 bytes]")]
     [TestCase("logprobs", "You said Is it defective?")]
     [TestCase("vllm-extras", "You said Is it defective?")]
@@ -32,7 +19,7 @@ internal sealed class RecordedTests
     [TestCase("json-schema", "You said Is it defective?")]
     public async Task Answered(string name, string expected)
     {
-        var (status, body) = await _server.AskAsync("/v1/chat/completions", Read(name));
+        var (status, body) = await Server.AskAsync("/v1/chat/completions", Read(name));
         Assert.That(status, Is.EqualTo(HttpStatusCode.OK), body.ToJsonString());
         Assert.That((string?)body["choices"]![0]!["message"]!["content"], Is.EqualTo(expected));
     }
@@ -40,7 +27,7 @@ internal sealed class RecordedTests
     [Test]
     public async Task Streamed()
     {
-        using var response = await _server.PostAsync("/v1/chat/completions", Read("vision-stream"));
+        using var response = await Server.PostAsync("/v1/chat/completions", Read("vision-stream"));
         var body = await response.Content.ReadAsStringAsync();
         var texts = body.Split("\n\n", StringSplitOptions.RemoveEmptyEntries)[..^1].Select(line => (string?)JsonNode.Parse(line["data: ".Length..])!["choices"]!.AsArray().FirstOrDefault()?["delta"]!["content"]);
         Assert.That(string.Concat(texts), Is.EqualTo("You said What is wrong with it?[image of 70 bytes]"));
@@ -51,10 +38,10 @@ internal sealed class RecordedTests
     {
         foreach (var name in new[] { "vlmad", "logprobs", "vllm-extras", "vllm-choice", "vllm-guided-json" })
         {
-            await _server.AskAsync("/v1/chat/completions", Read(name));
+            await Server.AskAsync("/v1/chat/completions", Read(name));
         }
 
-        var requests = _engine.Requests;
+        var requests = Engine.Requests;
         Assert.Multiple(() =>
         {
             Assert.That(((Conversation)requests[0].Prompt).Messages.Select(message => message.Parts.Count), Is.EqualTo(new[] { 2, 2 }));

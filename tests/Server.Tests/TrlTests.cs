@@ -7,63 +7,50 @@ namespace LrIad.Server.Tests;
 
 /// <summary>TRL's rollout surface. The requests are those that TRL's VLLMClient sends, recorded field by field.</summary>
 [TestFixture]
-internal sealed class TrlTests
+internal sealed class TrlTests : ServerTests
 {
     // One pixel, as a PNG in base64.
     private const string Pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-
-    private FakeEngine _engine = null!;
-    private TestServer _server = null!;
-
-    [SetUp]
-    public async Task Start() => _server = await TestServer.StartAsync(_engine = new FakeEngine());
-
-    [TearDown]
-    public async Task Stop()
-    {
-        await _server.DisposeAsync();
-        await _engine.DisposeAsync();
-    }
 
     [Test]
     public async Task ItIsThere()
     {
         Assert.Multiple(async () =>
         {
-            Assert.That(await _server.Client.GetStringAsync("/health/"), Is.EqualTo("""{"status":"ok"}"""));
-            Assert.That(await _server.Client.GetStringAsync("/get_world_size/"), Is.EqualTo("""{"world_size":1}"""));
+            Assert.That(await Server.Client.GetStringAsync("/health/"), Is.EqualTo("""{"status":"ok"}"""));
+            Assert.That(await Server.Client.GetStringAsync("/get_world_size/"), Is.EqualTo("""{"world_size":1}"""));
         });
     }
 
     [Test]
     public async Task GenerateTakesWholePrompts()
     {
-        var (status, body) = await _server.AskAsync("/generate/", Generate("""["<|im_start|>user\nHello <|vision_start|><|image_pad|><|vision_end|>","Tell me a joke"]""", $$"""[["{{Pixel}}"],null]""", n: 2));
+        var (status, body) = await Server.AskAsync("/generate/", Generate("""["<|im_start|>user\nHello <|vision_start|><|image_pad|><|vision_end|>","Tell me a joke"]""", $$"""[["{{Pixel}}"],null]""", n: 2));
         Assert.Multiple(() =>
         {
             Assert.That(status, Is.EqualTo(HttpStatusCode.OK), body.ToJsonString());
             Assert.That(body.AsObject().Select(field => field.Key), Is.EqualTo(new[] { "prompt_ids", "completion_ids", "logprobs", "logprob_token_ids" }));
-            Assert.That(Lists(body["prompt_ids"]).Select(ids => ids[..2]), Is.EqualTo(new[] { new[] { 7, 7 }, [.. _engine.Tokenize("Tell me")] }));
+            Assert.That(Lists(body["prompt_ids"]).Select(ids => ids[..2]), Is.EqualTo(new[] { new[] { 7, 7 }, [.. Engine.Tokenize("Tell me")] }));
             Assert.That(body["completion_ids"]!.AsArray(), Has.Count.EqualTo(4), "two of each prompt");
-            Assert.That(Lists(body["completion_ids"])[2], Is.EqualTo(_engine.Tokenize("The prompt was Tell me a joke with 0 images")));
-            Assert.That(Lists(body["completion_ids"])[3], Is.EqualTo(_engine.Tokenize("The prompt was Tell me a joke with 0 images (1)")));
+            Assert.That(Lists(body["completion_ids"])[2], Is.EqualTo(Engine.Tokenize("The prompt was Tell me a joke with 0 images")));
+            Assert.That(Lists(body["completion_ids"])[3], Is.EqualTo(Engine.Tokenize("The prompt was Tell me a joke with 0 images (1)")));
             Assert.That((float)body["logprobs"]![2]![1]![0]!, Is.EqualTo(-0.25f));
             Assert.That(body["logprobs"]!.AsArray().Zip(body["completion_ids"]!.AsArray()).All(pair => pair.First!.AsArray().Count == pair.Second!.AsArray().Count && pair.First.AsArray().All(token => token!.AsArray().Count == 1)), Is.True);
             Assert.That(body["logprob_token_ids"]![2]!.AsArray().Select(token => (int)token![0]!), Is.EqualTo(Lists(body["completion_ids"])[2]));
         });
-        var raw = _engine.Requests.Select(request => request.Prompt).OfType<RawPrompt>().Single(prompt => prompt.Images.Count == 1);
+        var raw = Engine.Requests.Select(request => request.Prompt).OfType<RawPrompt>().Single(prompt => prompt.Images.Count == 1);
         Assert.That((raw.Text[..12], raw.Images[0].Bytes.Length), Is.EqualTo(("<|im_start|>", Convert.FromBase64String(Pixel).Length)));
     }
 
     [Test]
     public async Task GenerateTakesTokenIds()
     {
-        var (_, body) = await _server.AskAsync("/generate/", """{"prompts":[[101,102],[201,202,203]],"max_tokens":3,"temperature":0.7,"top_p":0.9,"top_k":-1,"generation_kwargs":{"seed":5,"top_k":20,"ignore_eos":true}}""");
+        var (_, body) = await Server.AskAsync("/generate/", """{"prompts":[[101,102],[201,202,203]],"max_tokens":3,"temperature":0.7,"top_p":0.9,"top_k":-1,"generation_kwargs":{"seed":5,"top_k":20,"ignore_eos":true}}""");
         Assert.Multiple(() =>
         {
             Assert.That(Lists(body["prompt_ids"]), Is.EqualTo(new[] { new[] { 101, 102 }, [201, 202, 203] }));
             Assert.That(Lists(body["completion_ids"]).Select(ids => ids.Length), Is.EqualTo(new[] { 3, 3 }));
-            var request = _engine.Requests[0];
+            var request = Engine.Requests[0];
             Assert.That((request.Temperature, request.TopP, request.TopK, request.Seed, request.IgnoreEnd, request.MaxTokens), Is.EqualTo((0.7f, 0.9f, 20, (ulong?)5, true, (int?)3)), "generation_kwargs go before fields");
         });
     }
@@ -71,16 +58,16 @@ internal sealed class TrlTests
     [Test]
     public async Task LeftOutFieldsHaveTrlsDefaults()
     {
-        await _server.AskAsync("/generate/", """{"prompts":["a"]}""");
-        var request = _engine.Requests.Single();
+        await Server.AskAsync("/generate/", """{"prompts":["a"]}""");
+        var request = Engine.Requests.Single();
         Assert.That((request.Completions, request.Temperature, request.TopP, request.TopK, request.MaxTokens, request.Seed), Is.EqualTo((1, 1f, 1f, 0, (int?)16, (ulong?)null)));
     }
 
     [Test]
     public async Task LogProbsAreRankedAndCanBeLeftOut()
     {
-        var (_, top) = await _server.AskAsync("/generate/", """{"prompts":["a"],"logprobs":2}""");
-        var (_, none) = await _server.AskAsync("/generate/", """{"prompts":["a"],"logprobs":null}""");
+        var (_, top) = await Server.AskAsync("/generate/", """{"prompts":["a"],"logprobs":2}""");
+        var (_, none) = await Server.AskAsync("/generate/", """{"prompts":["a"],"logprobs":null}""");
         Assert.Multiple(() =>
         {
             Assert.That(top["logprobs"]![0]![0]!.AsArray().Select(value => (float)value!), Is.EqualTo(new[] { -0.125f, -0.25f }));
@@ -91,16 +78,16 @@ internal sealed class TrlTests
     [Test]
     public async Task ChatTakesConversations()
     {
-        var (status, body) = await _server.AskAsync("/chat/", $$$"""
+        var (status, body) = await Server.AskAsync("/chat/", $$$"""
             {"messages":[[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"image_pil","image_pil":"{{{Pixel}}}"},{"type":"text","text":"What is it?"}]}],[{"role":"user","content":"Hello!"}]],
             "n":1,"repetition_penalty":1.0,"temperature":1.0,"top_p":1.0,"top_k":0,"min_p":0.0,"max_tokens":16,"logprobs":0,"structured_outputs_regex":null,"generation_kwargs":{},"chat_template_kwargs":{},"tools":null}
             """);
         Assert.Multiple(() =>
         {
             Assert.That(status, Is.EqualTo(HttpStatusCode.OK), body.ToJsonString());
-            Assert.That(Lists(body["completion_ids"])[1], Is.EqualTo(_engine.Tokenize("You said Hello!")));
+            Assert.That(Lists(body["completion_ids"])[1], Is.EqualTo(Engine.Tokenize("You said Hello!")));
             Assert.That(Lists(body["prompt_ids"])[0], Does.Contain(7));
-            Assert.That(_engine.Requests.Select(request => ((Conversation)request.Prompt).Messages.Count), Is.EquivalentTo(new[] { 2, 1 }));
+            Assert.That(Engine.Requests.Select(request => ((Conversation)request.Prompt).Messages.Count), Is.EquivalentTo(new[] { 2, 1 }));
         });
     }
 
@@ -109,8 +96,8 @@ internal sealed class TrlTests
     [TestCase("""{"prompts":["a"],"generation_kwargs":{"structured_outputs":{"regex":"[AB]"}}}""")]
     public async Task ARegexConstrains(string json)
     {
-        await _server.AskAsync("/generate/", json);
-        Assert.That(_engine.Requests.Single().Constraint?.Regex, Is.EqualTo("[AB]"));
+        await Server.AskAsync("/generate/", json);
+        Assert.That(Engine.Requests.Single().Constraint?.Regex, Is.EqualTo("[AB]"));
     }
 
     [TestCase("""{"prompts":["a"],"repetition_penalty":1.1}""", "repetition_penalty is not offered here: leave it out, or 1.")]
@@ -128,17 +115,17 @@ internal sealed class TrlTests
     [TestCase("""{"prompts":["a"],"generation_kwargs":{"adapter":"x"}}""", "There is no model 'x' here; /v1/models lists them.")]
     public async Task WhatIsNotOfferedIsRefusedByName(string json, string detail)
     {
-        var (status, body) = await _server.AskAsync("/generate/", json);
+        var (status, body) = await Server.AskAsync("/generate/", json);
         Assert.That((int)status, Is.AnyOf(400, 404));
         Assert.That(((string?)body["detail"], body.AsObject().Count), Is.EqualTo((detail, 1)));
-        Assert.That(_engine.Requests, Is.Empty);
+        Assert.That(Engine.Requests, Is.Empty);
     }
 
     [TestCase(""","tools":[{"type":"function"}]""", "tools cannot be used: this model calls no tools.")]
     [TestCase(""","chat_template_kwargs":{"enable_thinking":false}""", "chat_template_kwargs cannot be given by a request: the model's own template is used.")]
     public async Task ChatRefusesToolsAndTemplates(string more, string detail)
     {
-        var (status, body) = await _server.AskAsync("/chat/", $$"""{"messages":[[{"role":"user","content":"a"}]]{{more}}}""");
+        var (status, body) = await Server.AskAsync("/chat/", $$"""{"messages":[[{"role":"user","content":"a"}]]{{more}}}""");
         Assert.That((status, (string?)body["detail"]), Is.EqualTo((HttpStatusCode.BadRequest, detail)));
     }
 
@@ -146,28 +133,28 @@ internal sealed class TrlTests
     public async Task ABatchIsBoundedBeforeItIsDrawn()
     {
         var prompts = string.Join(',', Enumerable.Repeat("\"a\"", 1000));
-        var (status, body) = await _server.AskAsync("/generate/", $$"""{"prompts":[{{prompts}}],"n":64,"max_tokens":1024}""");
+        var (status, body) = await Server.AskAsync("/generate/", $$"""{"prompts":[{{prompts}}],"n":64,"max_tokens":1024}""");
         Assert.That((status, (string?)body["detail"]), Is.EqualTo((HttpStatusCode.BadRequest, "64000 completions of up to 1024 tokens with 1 log-probs each are more than one answer may hold here (8388608 log-probs): ask for fewer prompts at a time.")));
-        Assert.That(_engine.Requests, Is.Empty);
+        Assert.That(Engine.Requests, Is.Empty);
     }
 
     [Test]
     public async Task SequencesAreScored()
     {
-        var (_, body) = await _server.AskAsync("/get_sequence_logprobs/", """{"sequences":[[11,12,13],[21,22],[31]],"prompt_lengths":[1,0,1],"top_logprobs":1,"temperature":1.0,"response_format":"json"}""");
+        var (_, body) = await Server.AskAsync("/get_sequence_logprobs/", """{"sequences":[[11,12,13],[21,22],[31]],"prompt_lengths":[1,0,1],"top_logprobs":1,"temperature":1.0,"response_format":"json"}""");
         Assert.Multiple(() =>
         {
             Assert.That(body["logprobs"]!.ToJsonString(), Is.EqualTo("[[[-0.125],[-0.25]],[[],[-0.125]],[]]"), "nothing comes before a first token");
             Assert.That(body["logprob_token_ids"]![0]!.AsArray(), Has.Count.EqualTo(2));
             Assert.That(body.AsObject(), Has.Count.EqualTo(2));
-            Assert.That(_engine.Scores.Select(score => ((TokenPrompt)score.Prompt).Ids.Count), Is.EquivalentTo(new[] { 1, 1 }));
+            Assert.That(Engine.Scores.Select(score => ((TokenPrompt)score.Prompt).Ids.Count), Is.EquivalentTo(new[] { 1, 1 }));
         });
     }
 
     [Test]
     public async Task SequencesAreScoredInBinary()
     {
-        var (_, body) = await _server.AskAsync("/get_sequence_logprobs/", """{"sequences":[[11,12,13],[21,22]],"prompt_lengths":[1,1],"top_logprobs":2,"temperature":1.0,"response_format":"binary"}""");
+        var (_, body) = await Server.AskAsync("/get_sequence_logprobs/", """{"sequences":[[11,12,13],[21,22]],"prompt_lengths":[1,1],"top_logprobs":2,"temperature":1.0,"response_format":"binary"}""");
         var logProbs = Array<float>(body["logprobs_b64"]);
         Assert.Multiple(() =>
         {
@@ -186,7 +173,7 @@ internal sealed class TrlTests
     [TestCase("""{"sequences":[[1]],"prompt_lengths":[1],"top_logprobs":1,"response_format":"xml"}""", "response_format must be json or binary, not 'xml'.")]
     public async Task WrongSequencesAreRefused(string json, string detail)
     {
-        var (status, body) = await _server.AskAsync("/get_sequence_logprobs/", json);
+        var (status, body) = await Server.AskAsync("/get_sequence_logprobs/", json);
         Assert.That((status, (string?)body["detail"]), Is.EqualTo((HttpStatusCode.BadRequest, detail)));
     }
 
@@ -196,7 +183,7 @@ internal sealed class TrlTests
     [TestCase("/close_communicator/", null)]
     public async Task WeightTransferSaysWhatToDoInstead(string path, string? json)
     {
-        using var response = json is null ? await _server.Client.PostAsync(path, null) : await _server.PostAsync(path, json);
+        using var response = json is null ? await Server.Client.PostAsync(path, null) : await Server.PostAsync(path, json);
         var detail = (string?)JsonNode.Parse(await response.Content.ReadAsStringAsync())!["detail"];
         Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.NotImplemented));
         Assert.That(detail, Does.Contain("/v1/load_lora_adapter"));
@@ -205,15 +192,15 @@ internal sealed class TrlTests
     [Test]
     public async Task ResettingThePrefixCacheIsAccepted()
     {
-        using var response = await _server.Client.PostAsync("/reset_prefix_cache/", null);
+        using var response = await Server.Client.PostAsync("/reset_prefix_cache/", null);
         Assert.That(await response.Content.ReadAsStringAsync(), Is.EqualTo("""{"message":"Request received, resetting prefix cache status: True"}"""));
     }
 
     [Test]
     public async Task ErrorsAreInFastApisForm()
     {
-        _engine.Failure = new TimeoutException("It took too long.");
-        var (status, body) = await _server.AskAsync("/generate/", """{"prompts":["a"]}""");
+        Engine.Failure = new TimeoutException("It took too long.");
+        var (status, body) = await Server.AskAsync("/generate/", """{"prompts":["a"]}""");
         Assert.That((status, body.ToJsonString()), Is.EqualTo((HttpStatusCode.GatewayTimeout, """{"detail":"It took too long."}""")));
     }
 
