@@ -187,10 +187,11 @@ struct ProductArgs {
 
 // Step programs (step.cuh): operations on at most 64 rows, one after another in one kernel.
 //
-// A product leaves float32 partial sums, which the operation behind it adds up, or finishes its results itself. Outputs are in tiles of 256; matrices of one product start
-// tiles of their own, but a gated product's tiles are 128 outputs of the gate and the same of what is gated. Of a product that finishes its results every block has `whole`
-// tiles to itself. The pieces (256 outputs x 64 inputs) of the tiles that are left, the last ones, form a line that is cut into equal runs, one a block; where a run or a
-// tile ends a segment does. A segment's sums are [rows of x, 256]; those of tile t of these are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
+// A product leaves float32 partial sums, which the operation behind it adds up, or finishes its results itself. A piece of weights is four boxes of 64 inputs. Sums that stay
+// are of tiles of 128 outputs, with two boxes of 64 outputs, for 128 inputs at a time; matrices of one product start tiles of their own. Tiles of a product that finishes its
+// results have four boxes of 64 or 72 outputs: gated, two of the gate and, each behind its own, two of what is gated. Of these every block has `whole` to itself. The pieces of
+// the tiles that are left, the last ones, form a line that is cut into equal runs, one a block; where a run or a tile ends a segment does. A segment's sums are
+// [rows of x, 288]; those of tile t of these are segments tileSegment[t] ... tileSegment[t + 1] - 1, to be added in this order.
 //
 // A norm's factor 1 / |x| comes after the product: what is multiplied is x · weight, and the squares of x, tile by tile of 256 columns, wait in `stats` for who adds the
 // sums up. With an adapter A · (x · weight) waits there too: a tile of a row has 1 + 2 · rank values.
@@ -213,7 +214,7 @@ struct ProductOp {
     int depth, rows;                        // pieces a tile, rows of x
     int finish, columns;
     int whole, shared;                      // tiles that a block has to itself; tiles that are left
-    int round, reserved;                    // products of the program that finished before
+    int round, boxRows;                     // products of the program that finished before; outputs of a box: 64 or 72
 };
 // x' = x + sums (where there are any); where there is a y, y = x' · weight and its stats.
 struct ResidualOp {

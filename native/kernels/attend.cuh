@@ -208,47 +208,63 @@ struct MergeList {
     }
 };
 
-// A row whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A warp a row and head; heads of 128 columns at most.
-__device__ __forceinline__ void mergeRow(const AttendMergeArgs& a, const MergeList& list, int head) {
+// A row whose keys several tiles saw: partial results weighted by their share of Σ exp, in the order of the list. A warp a row and some of its heads, of 128 columns at most.
+template <int Heads> __device__ __forceinline__ void mergeRow(const AttendMergeArgs& a, const MergeList& list, int head) {
     constexpr int kTogether = 8;
     const int lane = threadIdx.x % 32;
     const bool there = lane * 4 < a.headDim;
-    float4 o = {};
-    float max = -INFINITY, sum = 0;
+    float4 o[Heads] = {};
+    float max[Heads], sum[Heads] = {};
+#pragma unroll
+    for (int h = 0; h < Heads; h++) max[h] = -INFINITY;
     for (int first = 0; first < list.count; first += 32) {
         const int some = min(32, list.count - first), part = first == 0 ? list.mine : lane < some ? list.parts[first + lane] : 0;
-        const float logSum = lane < some ? __ldcg(a.partialLogSumExp + static_cast<int64_t>(part) * a.heads + head) : -INFINITY;
-        float4 values[kTogether];
-        auto load = [&](int from) {
+        auto at = [&](int part, int h) { return static_cast<int64_t>(part) * a.heads + min(head + h, a.heads - 1); };
+        float share[Heads];
 #pragma unroll
-            for (int i = 0; i < kTogether; i++) {
-                const int64_t at = static_cast<int64_t>(__shfl_sync(~0u, part, (from + i) % 32)) * a.heads + head;
-                values[i] = there && from + i < some ? __ldcg(reinterpret_cast<const float4*>(a.partialO + at * a.headDim + lane * 4)) : float4{};
-            }
-        };
-        load(0);
-        float top = logSum;
-#pragma unroll
-        for (int offset = 16; offset > 0; offset >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
-        top = fmaxf(top, max);
-        const float fade = max == -INFINITY ? 0 : expf(max - top), share = top == -INFINITY ? 0 : expf(logSum - top);
-        o.x *= fade; o.y *= fade; o.z *= fade; o.w *= fade;
-        sum = sum * fade + warpSum(share);
-        max = top;
+        for (int h = 0; h < Heads; h++) share[h] = lane < some ? __ldcg(a.partialLogSumExp + at(part, h)) : -INFINITY;
+#pragma unroll 1
         for (int from = 0; from < some; from += kTogether) {
-            if (from > 0) load(from);
+            float4 values[Heads][kTogether];
 #pragma unroll
             for (int i = 0; i < kTogether; i++) {
-                const float weight = __shfl_sync(~0u, share, (from + i) % 32);
-                if (from + i >= some) continue;
-                o.x += weight * values[i].x; o.y += weight * values[i].y; o.z += weight * values[i].z; o.w += weight * values[i].w;
+                const int other = __shfl_sync(~0u, part, (from + i) % 32);
+#pragma unroll
+                for (int h = 0; h < Heads; h++)
+                    values[h][i] = there && from + i < some ? __ldcg(reinterpret_cast<const float4*>(a.partialO + at(other, h) * a.headDim + lane * 4)) : float4{};
+            }
+#pragma unroll
+            for (int h = 0; h < Heads; h++) {
+                if (from == 0) {
+                    const float logSum = share[h];
+                    float top = logSum;
+#pragma unroll
+                    for (int offset = 16; offset > 0; offset >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
+                    top = fmaxf(top, max[h]);
+                    const float fade = max[h] == -INFINITY ? 0 : expf(max[h] - top);
+                    share[h] = top == -INFINITY ? 0 : expf(logSum - top);
+                    o[h] = {o[h].x * fade, o[h].y * fade, o[h].z * fade, o[h].w * fade};
+                    sum[h] = sum[h] * fade + warpSum(share[h]);
+                    max[h] = top;
+                }
+#pragma unroll
+                for (int i = 0; i < kTogether; i++) {
+                    const float weight = __shfl_sync(~0u, share[h], (from + i) % 32);
+                    if (from + i >= some) continue;
+                    const float4 v = values[h][i];
+                    o[h] = {o[h].x + weight * v.x, o[h].y + weight * v.y, o[h].z + weight * v.z, o[h].w + weight * v.w};
+                }
             }
         }
     }
-    const int64_t at = static_cast<int64_t>(list.row) * a.heads + head;
-    const float inverse = sum > 0 ? 1 / sum : 0;
-    if (lane == 0) a.logSumExp[at] = max + logf(sum);
-    if (there) *reinterpret_cast<uint2*>(a.o + at * a.headDim + lane * 4) = make_uint2(pack(o.x * inverse, o.y * inverse), pack(o.z * inverse, o.w * inverse));
+#pragma unroll
+    for (int h = 0; h < Heads; h++) {
+        if (head + h >= a.heads) continue;
+        const int64_t at = static_cast<int64_t>(list.row) * a.heads + head + h;
+        const float inverse = sum[h] > 0 ? 1 / sum[h] : 0;
+        if (lane == 0) a.logSumExp[at] = max[h] + logf(sum[h]);
+        if (there) *reinterpret_cast<uint2*>(a.o + at * a.headDim + lane * 4) = make_uint2(pack(o[h].x * inverse, o[h].y * inverse), pack(o[h].z * inverse, o[h].w * inverse));
+    }
 }
 
 }  // namespace
@@ -257,5 +273,5 @@ extern "C" __global__ void __launch_bounds__(128) lriad_attend_merge(const __gri
     letNextStart();
     waitForEarlier();
     const int head = blockIdx.y * 4 + threadIdx.x / 32;
-    if (head < a.heads) mergeRow(a, MergeList(a, a.merges[blockIdx.x]), head);
+    if (head < a.heads) mergeRow<1>(a, MergeList(a, a.merges[blockIdx.x]), head);
 }

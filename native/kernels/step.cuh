@@ -12,65 +12,94 @@
 namespace {
 
 #if __CUDA_ARCH__ >= 900
-template <int N, class Open> __device__ __forceinline__ void multiply(int* arrived, const ProductOp& op, Ring<N>& ring, XRing<N>& xs, float* factors, Open open) {
-    // A warpgroup has 64 rows of each half of a tile: of the gate and of what is gated.
-    const int lane = threadIdx.x % 32, output = threadIdx.x / 128 * 64 + threadIdx.x / 32 % 4 * 16, rows = op.rows;
-    float* to = op.sums.partials + output + lane / 4;
+// A warpgroup has two boxes of a piece: Outputs outputs, either box a half of them, or the same 64 over 128 inputs. The left operand are 64 rows of x: with N = 8 the same
+// eight again and again.
+template <int N, int Outputs, class Open> __device__ __forceinline__ void multiply(int* arrived, const ProductOp& op, Ring<N>& ring, XRing<N>& xs, float* factors, Open open) {
+    constexpr int kDeep = Outputs == 64 ? 2 : 1, kSteps = kStepDepth / 16;
     bool begun = false, told = op.finish == kFinishNothing;
-    // The next piece, with its activations: then all operations before are over.
-    auto take = [&]() {
-        const Piece piece = ring.take();
-        if (!(piece.flags & kPieceEnd)) barrierWait(xs.come(), xs.phase);
-        return piece;
-    };
     auto tell = [&]() {
         told = true;
         factorsOf<N>(op, factors);
         consumersMeet();
         if (threadIdx.x == 0) arrive(arrived + kSumsArrived);
     };
-    for (Piece piece = take(); !(piece.flags & kPieceEnd); piece = take()) {
+    for (Piece piece = ring.take(); !(piece.flags & kPieceEnd); piece = ring.take()) {
         begun = true;
-        if (!told && piece.segment < 0) tell();
-        float c[2][N / 2] = {};
+        float c[Outputs / 2] = {};
         while (true) {
-            const uint32_t weights = ring.data() + threadIdx.x / 128 * 64 * 128, x = xs.data();
-            matmulFence();
+            const uint32_t weights = ring.data() + threadIdx.x / 128 * (Outputs * kDeep) * 128;
+            XRing<N> used = xs;
 #pragma unroll
-            for (int m = 0; m < 2; m++)
+            for (int box = 0; box < kDeep; box++, xs.next()) {
+                // With the activations all operations before are over.
+                barrierWait(xs.come(), xs.phase);
+                if (!told && piece.segment < 0) tell();
+                matmulFence();
 #pragma unroll
-                for (int k = 0; k < kStepDepth / 16; k++) {
-                    const uint64_t w = operand(weights + m * 128 * 128 + k * 32, 1024, 0, kSwizzle128), b = operand(x + k * 32, 1024, 0, kSwizzle128);
-                    if constexpr (N == 8) matmul8(c[m], w, b, 1);
-                    else matmul64(c[m], w, b, 1);
+                for (int k = 0; k < kSteps; k++) {
+                    const uint64_t left = operand(xs.data() + k * 32, N == 8 ? 0 : 1024, 0, kSwizzle128), right = operand(weights + box * 64 * 128 + k * 32, 1024, 0, kSwizzle128);
+                    if constexpr (Outputs == 64) matmul64(c, left, right, 1);
+                    else if constexpr (Outputs == 128) matmul128(c, left, right, 1);
+                    else matmul144(c, left, right, 1);
                 }
-            matmulCommit();
+                matmulCommit();
+            }
             matmulWait<0>();
             ring.release();
-            xs.release();
+            for (; used.stage != xs.stage; used.next()) barrierArrive(used.used());
             if (piece.flags & kPieceLast) break;
-            piece = take();
+            piece = ring.take();
         }
-        if (piece.segment < 0) {
-            finishWhole<N>(op, factors, ~piece.segment, output, c);
-            continue;
-        }
-        float* sums = to + static_cast<int64_t>(piece.segment) * N * kStepTile;
-#pragma unroll
-        for (int m = 0; m < 2; m++)
-#pragma unroll
-            for (int i = 0; i < N / 2; i++) {
-                const int row = i / 4 * 8 + lane % 4 * 2 + i % 2;
-                if (row < rows) sums[row * kStepTile + m * 128 + i / 2 % 2 * 8] = c[m][i];
-            }
+        if (piece.segment < 0) finishWhole<N, Outputs>(op, factors, ~piece.segment, c);
+        else leaveSums<N, Outputs>(op, piece.segment, c);
     }
     ring.release();
     if (!begun) open();
     if (!told) tell();
-    if (op.shared == 0 || op.finish == kFinishNothing) return;
-    if (threadIdx.x == 0) waitForPhase(arrived + kSumsArrived, op.round + 1);
+}
+
+template <int N> __device__ __forceinline__ void runOps(const StepArgs& a, char* shared, Ring<N>& ring, XRing<N>& xs) {
+    using Shape = StepShape<N>;
+    float* factors = reinterpret_cast<float*>(shared + Shape::kFactors);
+    auto fetchOp = [&](int p) {
+        if (p < a.count && threadIdx.x < sizeof(StepOp) / 16)
+            copyAsync(ring.base + Shape::kOps + p % 2 * static_cast<int>(sizeof(StepOp)) + threadIdx.x * 16, reinterpret_cast<const char*>(a.ops + p) + threadIdx.x * 16, true);
+        copyCommit();
+    };
+    fetchOp(0);
+    copyWait<0>();
     consumersMeet();
-    finishShared<N>(op, factors);
+    for (int p = 0; p < a.count; p++) {
+        const StepOp& op = *reinterpret_cast<const StepOp*>(shared + Shape::kOps + p % 2 * sizeof(StepOp));
+        fetchOp(p + 1);
+        auto open = [&]() {
+            if (threadIdx.x == 0) waitForPhase(a.arrived, p);
+            consumersMeet();
+        };
+        if (op.kind == kStepProduct) {
+            if (op.product.finish == kFinishNothing) multiply<N, 64>(a.arrived, op.product, ring, xs, factors, open);
+            else if (op.product.boxRows == 64) multiply<N, 128>(a.arrived, op.product, ring, xs, factors, open);
+            else multiply<N, 144>(a.arrived, op.product, ring, xs, factors, open);
+            if (op.product.shared > 0 && op.product.finish != kFinishNothing) {
+                if (threadIdx.x == 0) waitForPhase(a.arrived + kSumsArrived, op.product.round + 1);
+                consumersMeet();
+                finishShared<N>(op.product, factors);
+            }
+        } else if (op.kind == kStepAttend) attendTiles(op.attend, ring, open);
+        else if (op.kind == kStepResidual) residual<N>(op.residual, open);
+        else if (op.kind == kStepRotate) rotate<N>(op.rotate, open);
+        else if (op.kind == kStepMerge) merge<N>(op.merge, open);
+        else embed(op.embed.args, op.embed.rows, open);
+        // What the copy engine of others reads next.
+        if (op.kind != kStepProduct || op.product.finish == kFinishGated) proxyFence();
+        copyWait<0>();
+        // Who comes first past the meeting overwrites the operation.
+        consumersMeet();
+        if (threadIdx.x == 0) {
+            // Once everyone has arrived for the last time nobody waits any more.
+            if (arrive(a.arrived) == static_cast<int>(gridDim.x) * a.count - 1) a.arrived[0] = a.arrived[kSumsArrived] = 0;
+        }
+    }
 }
 
 template <int N> __device__ __forceinline__ void step(const StepArgs& a) {
@@ -83,22 +112,24 @@ template <int N> __device__ __forceinline__ void step(const StepArgs& a) {
     XRing<N> xs(base);
     letNextStart();
     if (threadIdx.x == 0) {
-        // Used by all warps that read what the stage holds.
+        // Used by all that read what the stage holds.
         for (; ring.phase == 0; ring.next()) {
             barrierInit(ring.come(), 1);
-            barrierInit(ring.used(), kStepConsumers / 32);
+            barrierInit(ring.used(), kStepConsumers);
         }
         for (; xs.phase == 0; xs.next()) {
             barrierInit(xs.come(), 1);
-            barrierInit(xs.used(), kStepConsumers / 32);
+            barrierInit(xs.used(), kStepConsumers);
         }
         ring.open(-1);
+        barrierInit(ring.ahead(), 1);
         barrierInitFence();
     }
     ring.phase = xs.phase = 0;
     __syncthreads();
 
     if (threadIdx.x >= kStepConsumers) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
         // The program and the weights were there before the kernels in front, activations were not.
         if (threadIdx.x == kStepConsumers) {
             fetchWeights(a, ring);
@@ -106,42 +137,10 @@ template <int N> __device__ __forceinline__ void step(const StepArgs& a) {
             waitForEarlier();
             fetchActivations(a, ring, xs);
         }
-        return;
-    }
-
-    waitForEarlier();
-    auto fetchOp = [&](int p) {
-        if (p < a.count && threadIdx.x < sizeof(StepOp) / 16)
-            copyAsync(base + Shape::kOps + p % 2 * static_cast<int>(sizeof(StepOp)) + threadIdx.x * 16, reinterpret_cast<const char*>(a.ops + p) + threadIdx.x * 16, true);
-        copyCommit();
-    };
-    fetchOp(0);
-    copyWait<0>();
-    consumersMeet();
-    for (bool odd = false;; odd = !odd) {
-        const StepOp& op = *reinterpret_cast<const StepOp*>(shared + Shape::kOps + odd * sizeof(StepOp));
-        fetchOp(op.index + 1);
-        auto open = [&]() {
-            if (threadIdx.x == 0) waitForPhase(a.arrived, op.index);
-            consumersMeet();
-        };
-        if (op.kind == kStepProduct) multiply(a.arrived, op.product, ring, xs, reinterpret_cast<float*>(shared + Shape::kFactors), open);
-        else if (op.kind == kStepAttend) attendTiles(op.attend, ring, open);
-        else if (op.kind == kStepResidual) residual<N>(op.residual, open);
-        else if (op.kind == kStepRotate) rotate<N>(op.rotate, open);
-        else if (op.kind == kStepMerge) merge(op.merge, open);
-        else embed(op.embed.args, op.embed.rows, open);
-        // What the copy engine of others reads next.
-        if (op.kind != kStepProduct || op.product.finish == kFinishGated) proxyFence();
-        copyWait<0>();
-        // Who comes first past the meeting overwrites the operation.
-        const bool last = op.index + 1 == a.count;
-        consumersMeet();
-        if (threadIdx.x == 0) {
-            // Once everyone has arrived for the last time nobody waits any more.
-            if (arrive(a.arrived) == static_cast<int>(gridDim.x) * a.count - 1) a.arrived[0] = a.arrived[kSumsArrived] = 0;
-        }
-        if (last) break;
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 216;");
+        waitForEarlier();
+        runOps<N>(a, shared, ring, xs);
     }
 }
 #endif

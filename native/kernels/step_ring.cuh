@@ -2,9 +2,12 @@
 #pragma once
 #include "step_ops.cuh"
 
-constexpr int kStepThreads = kStepConsumers + 64, kStepDepth = 64;
-// Pieces of weights that a block has under way, while they are needed and while they are only going to be: whatever else is wanted from memory then queues behind them.
-constexpr int kStepBusy = 4, kStepAhead = 1;
+constexpr int kStepThreads = kStepConsumers + 128, kStepDepth = 64;
+// A piece of weights, or of keys and values, is so many boxes of 64 or 72 rows and 64 columns, two a warpgroup.
+constexpr int kStepBoxes = 4, kStepBoxBytes = kStepMostRows * kStepDepth * 2;
+// Pieces that a block has under way while they are needed. While they are only going to be, whatever else is wanted from memory queues behind them: then it is some boxes, and
+// fewer behind an attention, which leaves more time.
+constexpr int kStepBusy = 4, kStepAhead = 4, kStepFarAhead = 2;
 
 namespace {
 
@@ -18,9 +21,9 @@ struct Piece {
 constexpr int kPieceEnd = 1, kPieceLast = 2;
 
 template <int N> struct StepShape {
-    static constexpr int kStages = 6, kWeights = kStepTile * kStepDepth * 2, kXStages = N == 8 ? 8 : 4, kX = N * kStepDepth * 2;
-    // Stages of weights, and of activations; of each two barriers; what the former hold; the last operation known to be open; the operation at hand and the next one; and the
-    // norm's factors of a product's rows.
+    static constexpr int kStages = N == 8 ? 6 : 5, kWeights = kStepBoxes * kStepBoxBytes, kXStages = N == 8 ? 8 : 4, kX = N * kStepDepth * 2;
+    // Stages of weights, and of activations; of each two barriers; what the former hold; the last operation known to be open, and a barrier for what is fetched ahead; the
+    // operation at hand and the next one; and the norm's factors of a product's rows.
     static constexpr int kXAt = kStages * kWeights, kBarriers = kXAt + kXStages * kX, kXBarriers = kBarriers + kStages * 16, kPieces = kXBarriers + kXStages * 16,
                          kTiles = kPieces + kStages * static_cast<int>(sizeof(Piece)), kTile = 48, kOpened = kTiles + kStages * kTile, kOps = kOpened + 16, kFactors = kOps + 2 * static_cast<int>(sizeof(StepOp)), kBytes = kFactors + N * 4 + 1024;
     static_assert(kBytes <= 227 * 1024 && sizeof(StepTile) <= kTile);
@@ -40,6 +43,7 @@ template <int N> struct Ring {
     __device__ __forceinline__ uint32_t data() const { return base + stage * Shape::kWeights; }
     __device__ __forceinline__ uint32_t come() const { return base + Shape::kBarriers + stage * 16; }
     __device__ __forceinline__ uint32_t used() const { return come() + 8; }
+    __device__ __forceinline__ uint32_t ahead() const { return base + Shape::kOpened + 8; }
     __device__ __forceinline__ Piece piece() const {
         Piece p;
         asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];" : "=r"(p.operation), "=r"(p.at), "=r"(p.segment), "=r"(p.flags) : "r"(base + Shape::kPieces + stage * 16) : "memory");
@@ -59,19 +63,18 @@ template <int N> struct Ring {
     __device__ __forceinline__ void open(int operation) const {
         asm volatile("{\n.reg .s32 before;\natom.relaxed.cta.shared.exch.b32 before, [%0], %1;\n}" ::"r"(base + Shape::kOpened), "r"(operation) : "memory");
     }
-    // For a warp of those that multiply: the next piece, and that it is done with it.
+    // For those that multiply: the next piece, and that they are done with it.
     __device__ __forceinline__ Piece take() const {
         barrierWait(come(), phase);
         return piece();
     }
     __device__ __forceinline__ void release() {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) barrierArrive(used());
+        barrierArrive(used());
         next();
     }
 };
 
-// The same for activations, of which every piece of weights has one.
+// The same for activations, of which every 64 inputs of weights have one.
 template <int N> struct XRing {
     using Shape = StepShape<N>;
     uint32_t base;
@@ -84,57 +87,77 @@ template <int N> struct XRing {
     __device__ __forceinline__ uint32_t data() const { return base + Shape::kXAt + stage * Shape::kX; }
     __device__ __forceinline__ uint32_t come() const { return base + Shape::kXBarriers + stage * 16; }
     __device__ __forceinline__ uint32_t used() const { return come() + 8; }
-    __device__ __forceinline__ void release() {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) barrierArrive(used());
-        next();
-    }
 };
 
 // A block's pieces of a product. What is shared comes first: by the time that the block is through with its own tiles others have left their sums.
 template <class Visit> __device__ __forceinline__ void eachPiece(const ProductOp& op, Visit visit) {
-    const int block = blockIdx.x, to = op.firstPiece[block + 1];
-    int segment = op.firstSegment[block];
-    for (int piece = op.firstPiece[block]; piece < to; piece++) {
-        const int tile = piece / op.depth;
-        const bool last = piece + 1 == to || (piece + 1) % op.depth == 0;
-        visit(op.whole * gridDim.x + tile, piece - tile * op.depth, segment, last);
+    const int block = blockIdx.x, from = op.firstPiece[block], shared = op.firstPiece[block + 1] - from, pieces = shared + op.whole * op.depth, first = op.whole * gridDim.x;
+    int tile = first + from / op.depth, piece = from % op.depth, segment = op.firstSegment[block];
+#pragma unroll 1
+    for (int i = 0; i < pieces; i++) {
+        if (i == shared) {
+            tile = block * op.whole;
+            piece = 0;
+        }
+        const bool last = piece + 1 == op.depth || i + 1 == shared;
+        visit(tile, piece, i < shared ? segment : ~tile, last);
         segment += last;
+        if (++piece == op.depth) {
+            tile++;
+            piece = 0;
+        }
     }
-    for (int tile = block * op.whole; tile < (block + 1) * op.whole; tile++)
-        for (int piece = 0; piece < op.depth; piece++) visit(tile, piece, ~tile, piece + 1 == op.depth);
 }
 
 // One thread: weights, keys and values of all operations, as far ahead as there is room.
 template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a, Ring<N> ring) {
     Ring<N> behind = ring;
     const uint64_t once = evictFirst();
-    int under = 0;
+    int under = 0, aheadPhase = 0, together = kStepAhead;
     bool later = false;
-    // Begins a stage; what it is to hold is to follow.
-    auto begin = [&](Piece piece) {
+    auto leave = [&](int most) {
+        for (; under > most; under--, behind.next()) barrierWait(behind.come(), behind.phase);
+    };
+    auto waitForRoom = [&]() {
         barrierWait(ring.used(), ring.phase ^ 1);
-        for (const int most = ring.opened() >= piece.operation ? kStepBusy : kStepAhead; under >= most; under--, behind.next()) barrierWait(behind.come(), behind.phase);
-        under++;
+        leave(kStepBusy - 1);
+    };
+    // The boxes of a piece, `copy`(which, to the stage at, barrier) of so many bytes each.
+    auto fetch = [&](Piece piece, int bytes, auto copy) {
         ring.tell(piece);
+        int box = 0;
+        if (ring.opened() < piece.operation) {
+            leave(0);
+#pragma unroll 1
+            for (; box < kStepBoxes && ring.opened() < piece.operation; aheadPhase ^= 1) {
+                barrierExpect(ring.ahead(), together * bytes);
+                for (int i = 0; i < together; i++, box++) copy(box, ring.data(), ring.ahead());
+                barrierWait(ring.ahead(), aheadPhase);
+            }
+        }
+        under++;
+        if (box == kStepBoxes) barrierArrive(ring.come());
+        else barrierExpect(ring.come(), (kStepBoxes - box) * bytes);
+#pragma unroll 1
+        for (; box < kStepBoxes; box++) copy(box, ring.data(), ring.come());
+        ring.next();
     };
     for (int p = 0; p < a.count; p++) {
         const int kind = a.ops[p].kind;
+        together = p > 0 && a.ops[p - 1].kind == kStepMerge ? kStepFarAhead : kStepAhead;
         if (kind == kStepProduct) {
             const ProductOp op = a.ops[p].product;
+            const int bytes = op.boxRows * kStepDepth * 2;
+            const bool gated = op.finish == kFinishGated, deep = op.finish == kFinishNothing;
             eachPiece(op, [&](int tile, int piece, int segment, bool last) {
-                constexpr int kHalf = kStepTile / 2;
-                const int column = piece * kStepDepth, matrix = (tile >= op.secondTile) + (tile >= op.thirdTile);
-                const int row = (tile - (matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile)) * kStepTile;
-                begin({p, 0, segment, last ? kPieceLast : 0});
-                barrierExpect(ring.come(), StepShape<N>::kWeights);
-                if (op.finish == kFinishGated) {
-                    copyTile(ring.data(), op.weights[0], column, tile * kHalf, ring.come(), once);
-                    copyTile(ring.data() + kHalf * kStepDepth * 2, op.weights[1], column, tile * kHalf, ring.come(), once);
-                } else {
-                    copyTile(ring.data(), matrix == 0 ? op.weights[0] : matrix == 1 ? op.weights[1] : op.weights[2], column, row, ring.come(), once);
-                }
-                ring.next();
+                const int matrix = (tile >= op.secondTile) + (tile >= op.thirdTile), first = matrix == 0 ? 0 : matrix == 1 ? op.secondTile : op.thirdTile;
+                waitForRoom();
+                fetch({p, 0, segment, last ? kPieceLast : 0}, bytes, [&](int box, uint32_t to, uint32_t barrier) {
+                    // Boxes of gate and of what is gated take turns, or of the first and the second inputs.
+                    const TensorMap* map = (gated ? box % 2 : matrix) == 0 ? op.weights[0] : gated || matrix == 1 ? op.weights[1] : op.weights[2];
+                    const int column = deep ? piece * 2 + box % 2 : piece, row = gated || deep ? (tile - first) * 2 + box / 2 : tile * 4 + box;
+                    copyTile(to + box * bytes, map, column * kStepDepth, row * op.boxRows, barrier, once);
+                });
             });
         } else if (kind == kStepAttend) {
             const AttendOp op = a.ops[p].attend;
@@ -153,21 +176,23 @@ template <int N> __device__ __forceinline__ void fetchWeights(const StepArgs& a,
                     open = true;
                 }
                 for (int half = 0; half * kBlockSlots < tile.keys; half++) {
-                    begin({p, unit, half, (half + 1) * kBlockSlots >= tile.keys ? kPieceLast : 0});
-                    ring.tile() = tile;
-                    barrierExpect(ring.come(), StepShape<N>::kWeights);
                     const int block = half == 0 ? tile.blocks[0] : tile.blocks[1];
-#pragma unroll
-                    for (int part = 0; part < 4; part++)
-                        copyTile(ring.data() + part * kBlockSlots * 128, op.kv, part % 2 * 64, ((block * 2 + part / 2) * op.heads + unit % op.heads) * kBlockSlots, ring.come(), once);
-                    ring.next();
+                    waitForRoom();
+                    ring.tile() = tile;
+                    // Keys and values, 64 columns of each in a box.
+                    fetch({p, unit, half, (half + 1) * kBlockSlots >= tile.keys ? kPieceLast : 0}, kBlockSlots * 128, [&](int box, uint32_t to, uint32_t barrier) {
+                        copyTile(to + box * kBlockSlots * 128, op.kv, box % 2 * 64, ((block * 2 + box / 2) * op.heads + unit % op.heads) * kBlockSlots, barrier, once);
+                    });
                 }
             }
         } else {
             continue;
         }
-        begin({p, 0, 0, kPieceEnd});
+        // The operation's end.
+        waitForRoom();
+        ring.tell({p, 0, 0, kPieceEnd});
         barrierArrive(ring.come());
+        under++;
         ring.next();
     }
 }
@@ -182,11 +207,14 @@ template <int N> __device__ __forceinline__ void fetchActivations(const StepArgs
         if (a.ops[p].kind != kStepProduct) continue;
         proxyFence();
         const ProductOp op = a.ops[p].product;
+        const int deep = op.finish == kFinishNothing ? 2 : 1;
         eachPiece(op, [&](int, int piece, int, bool) {
-            barrierWait(xs.used(), xs.phase ^ 1);
-            barrierExpect(xs.come(), StepShape<N>::kX);
-            copyTile(xs.data(), op.x, piece * kStepDepth, 0, xs.come(), often);
-            xs.next();
+#pragma unroll 1
+            for (int box = 0; box < deep; box++, xs.next()) {
+                barrierWait(xs.used(), xs.phase ^ 1);
+                barrierExpect(xs.come(), StepShape<N>::kX);
+                copyTile(xs.data(), op.x, (piece * deep + box) * kStepDepth, 0, xs.come(), often);
+            }
         });
     }
 }

@@ -159,7 +159,7 @@ internal sealed unsafe partial class CudaBackend
                     var (firstBlock, keys, limit, step) = _planner.Runs[tile.FirstRun];
                     var blocks = work.HostBlocks.Slice(firstBlock, (keys + KvLayer.BlockSize - 1) / KvLayer.BlockSize);
                     var count = FreshIn(blocks[0]) + (blocks.Length > 1 ? FreshIn(blocks[1]) : 0);
-                    var last = count == 1 && step == 1 && limit == keys && tile.Rows == 1 && perHead <= 16;
+                    var last = count == 1 && step == 1 && limit == keys && tile.Rows == 1;
                     _stepTiles.Add(new StepTile(tile.Row, tile.Rows, tile.Slot, keys, limit, step, blocks[0], blocks[^1], !known ? -1 : count == 0 ? 0 : last ? 1 : -1));
                 }
             }

@@ -150,7 +150,7 @@ internal enum ProductFinish
 
 internal record struct ProductOp(
     nint Weight0, nint Weight1, nint Weight2, nint X, nint FirstPiece, nint FirstSegment, Sums Sums, nint Y, int SecondTile, int ThirdTile, int Depth, int Rows, ProductFinish Finish, int Columns,
-    int Whole, int Shared, int Round, int Reserved = 0);
+    int Whole, int Shared, int Round, int BoxRows);
 
 internal record struct ResidualOp(
     Sums Sums, nint X, nint Weight, nint Result, nint Y, nint Stats, nint Gather, nint Rows, nint QueryA, nint ValueA, int Count, int Columns, int GatherStride, int Rank);

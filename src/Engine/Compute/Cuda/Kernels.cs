@@ -8,17 +8,27 @@ namespace LrIad.Engine.Compute.Cuda;
 /// <param name="Rows">Rows that it is made for.</param>
 internal sealed record StepKernel(CudaKernel Kernel, int Rows)
 {
-    public const int Threads = 320;
+    public const int Threads = 384;
 
-    /// <summary>Outputs and inputs of a piece of weights.</summary>
-    public const int Tile = 256;
-
+    /// <summary>Inputs of a piece of weights, and its boxes.</summary>
     public const int Depth = 64;
 
-    // Six stages of weights, some of activations; of each two barriers, and what the former hold, with a tile of the attention; the last operation known to be open, two operations, factors of rows, and room to start on a
-    // multiple of 1,024.
-    public static int SharedBytes(int rows, int stages) =>
-        (6 * ((Tile * Depth * sizeof(ushort)) + 16 + 16 + 48)) + (stages * ((rows * Depth * sizeof(ushort)) + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + (rows * sizeof(float)) + 1024;
+    /// <inheritdoc cref="Depth"/>
+    public const int Boxes = 4;
+
+    /// <summary>Outputs of a box: of products whose sums others add up, and of some that finish their results.</summary>
+    public const int BoxRows = 64;
+
+    /// <inheritdoc cref="BoxRows"/>
+    public const int MostBoxRows = 72;
+
+    /// <summary>Columns that norms leave the sums of.</summary>
+    public const int Columns = 256;
+
+    // Stages of weights and of activations; of each two barriers, and what the former hold, with a tile of the attention; the last operation known to be open, with a barrier, two operations, factors of rows, and room
+    // to start on a multiple of 1,024.
+    public static int SharedBytes(int rows, int stages, int activations) =>
+        (stages * ((Boxes * MostBoxRows * Depth * sizeof(ushort)) + 16 + 16 + 48)) + (activations * ((rows * Depth * sizeof(ushort)) + 16)) + 16 + (2 * Unsafe.SizeOf<StepOp>()) + (rows * sizeof(float)) + 1024;
 }
 
 /// <summary>Attention for long stretches of rows; see native/kernels/attend_wide.cuh.</summary>
@@ -85,8 +95,8 @@ internal sealed class Kernels : IDisposable
 {
     private static readonly string Path = System.IO.Path.Combine(AppContext.BaseDirectory, "lriad.fatbin");
 
-    // Rows, and stages of activations.
-    private static readonly (int Rows, int Stages)[] StepShapes = [(8, 8), (64, 4)];
+    // Rows, and stages of weights and of activations.
+    private static readonly (int Rows, int Stages, int Activations)[] StepShapes = [(8, 6, 8), (64, 5, 4)];
 
     private static readonly int[] Sizes =
     [
@@ -97,7 +107,7 @@ internal sealed class Kernels : IDisposable
         Unsafe.SizeOf<StepTile>(), Unsafe.SizeOf<AttendOp>(), Unsafe.SizeOf<MergeOp>(), Unsafe.SizeOf<EmbedOp>(), Unsafe.SizeOf<StepOp>(), Unsafe.SizeOf<StepArgs>(),
         Unsafe.SizeOf<NormBackwardArgs>(), Unsafe.SizeOf<GatedSiluBackwardArgs>(), Unsafe.SizeOf<QkvBackwardArgs>(), Unsafe.SizeOf<HeadBackwardArgs>(), Unsafe.SizeOf<DropoutArgs>(),
         Unsafe.SizeOf<LowRankArgs>(), Unsafe.SizeOf<FactorGradientArgs>(), Unsafe.SizeOf<LowRankBackwardArgs>(), Unsafe.SizeOf<BackwardWideArgs>(), Unsafe.SizeOf<PartArgs>(),
-        AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), ProductKernel.SharedBytes, .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages)),
+        AttendWideKernel.SharedBytes(128), AttendWideKernel.SharedBytes(80), ProductKernel.SharedBytes, .. StepShapes.Select(shape => StepKernel.SharedBytes(shape.Rows, shape.Stages, shape.Activations)),
         AttendPartKernel.SharedBytes, BackwardRowsBytes, BackwardKeysBytes, BackwardWideKernels.RowsBytes, BackwardWideKernels.KeysBytes,
     ];
 
@@ -157,7 +167,7 @@ internal sealed class Kernels : IDisposable
         FactorFinish = Kernel("lriad_factor_finish");
         LowRankBackward = Kernel("lriad_low_rank_backward");
         Read = _module.Kernel("lriad_read");
-        Steps = context.ComputeCapability == Hopper ? [.. StepShapes.Select(shape => new StepKernel(Kernel($"lriad_step_{shape.Rows}", StepKernel.SharedBytes(shape.Rows, shape.Stages)), shape.Rows))] : [];
+        Steps = context.ComputeCapability == Hopper ? [.. StepShapes.Select(shape => new StepKernel(Kernel($"lriad_step_{shape.Rows}", StepKernel.SharedBytes(shape.Rows, shape.Stages, shape.Activations)), shape.Rows))] : [];
 
         // Elsewhere a kernel starts when the one in front has finished.
         CudaKernel Kernel(string name, int sharedBytes = 0) => _module.Kernel(name, sharedBytes, startsEarly: context.ComputeCapability == Hopper);

@@ -117,30 +117,34 @@ internal sealed unsafe class StepProgram : IDisposable
     public Sums Multiply(nint x, int rows, int inputs, Sums norm, ProductFinish finish, nint y, params ReadOnlySpan<Tensor> weights)
     {
         Settle();
-        var gated = finish == ProductFinish.Gated;
-        var (depth, tileRows) = (inputs / StepKernel.Depth, gated ? StepKernel.Tile / 2 : StepKernel.Tile);
+        // Half of a piece's boxes are for more inputs, of what is gated, or more outputs.
+        var (deep, gated) = (finish == ProductFinish.Nothing, finish == ProductFinish.Gated);
+        const int half = StepKernel.Boxes / 2;
+        var boxes = deep || gated ? half : StepKernel.Boxes;
+        var boxRows = deep ? StepKernel.BoxRows : BoxRows(weights[0].Rows, boxes);
+        var (depth, tileRows) = (Pieces(inputs, StepKernel.Depth * (deep ? half : 1)), boxes * boxRows);
         var tiles = 0;
         Span<int> firstTiles = [0, int.MaxValue, int.MaxValue];
         Span<nint> maps = [0, 0, 0];
         for (var i = 0; i < weights.Length; i++)
         {
-            maps[i] = Map(weights[i].Address, weights[i].Rows, inputs, tileRows);
+            maps[i] = Map(weights[i].Address, weights[i].Rows, inputs, boxRows);
             // A gated product's tiles have rows of both.
             if (i == 0 || !gated)
             {
                 firstTiles[i] = tiles;
-                tiles += (weights[i].Rows + tileRows - 1) / tileRows;
+                tiles += Pieces(weights[i].Rows, tileRows);
             }
         }
 
-        var whole = finish == ProductFinish.Nothing ? 0 : tiles / Blocks;
+        var whole = deep ? 0 : tiles / Blocks;
         var shared = tiles - (whole * Blocks);
         var cut = CutOf(shared, depth);
-        var partials = Grow(ref _partials, (long)Math.Max(cut.Segments, 1) * _kernel!.Rows * StepKernel.Tile * sizeof(float), "partial sums of products");
+        var partials = Grow(ref _partials, (long)Math.Max(cut.Segments, 1) * _kernel!.Rows * StepKernel.Boxes * StepKernel.MostBoxRows * sizeof(float), "partial sums of products");
         var sums = norm with { Partials = partials, TileSegment = cut.TileSegment };
         ref var op = ref Add(StepKind.Product);
         op.Product = new ProductOp(
-            maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.Rows), cut.FirstPiece, cut.FirstSegment, sums, y, firstTiles[1], firstTiles[2], depth, rows, finish, weights[0].Rows, whole, shared, _finished);
+            maps[0], maps[1], maps[2], Map(x, rows, inputs, _kernel.Rows), cut.FirstPiece, cut.FirstSegment, sums, y, firstTiles[1], firstTiles[2], depth, rows, finish, weights[0].Rows, whole, shared, _finished, boxRows);
         _finished += finish == ProductFinish.Nothing ? 0 : 1;
         return sums;
     }
@@ -164,7 +168,7 @@ internal sealed unsafe class StepProgram : IDisposable
             Settle();
         }
 
-        var (tiles, width) = ((columns + StepKernel.Tile - 1) / StepKernel.Tile, 1 + (2 * extra.Rank));
+        var (tiles, width) = (Pieces(columns, StepKernel.Columns), 1 + (2 * extra.Rank));
         var stats = Grow(ref _stats, (long)rows * tiles * width * sizeof(float), "norms");
         _pending = null;
         Add(StepKind.Residual).Residual = extra with
@@ -279,6 +283,15 @@ internal sealed unsafe class StepProgram : IDisposable
     }
 
     private void Keep(Storage storage) => _kept.Add(storage);
+
+    private static int Pieces(int count, int size) => (count + size - 1) / size;
+
+    // The size of boxes that leaves blocks fewer tiles to share.
+    private int BoxRows(int outputs, int boxes)
+    {
+        int Shared(int boxRows) => Pieces(outputs, boxes * boxRows) % Blocks;
+        return Shared(StepKernel.MostBoxRows) < Shared(StepKernel.BoxRows) ? StepKernel.MostBoxRows : StepKernel.BoxRows;
+    }
 
     /// <summary>What the copy engine has to know of a matrix; it reads that from device memory.</summary>
     public nint Map(nint address, int rows, int columns, int boxRows)
