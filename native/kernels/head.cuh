@@ -66,15 +66,18 @@ __device__ __forceinline__ void best(HeadPart& a, float key, int token) {
     }
 }
 
-// All of a warp's sets; lane 0 has the result.
+// All of a warp's sets: each is brought to the greatest maximum, and then they are added up.
 __device__ __forceinline__ void joinWarp(HeadPart& part) {
+    float top = part.max;
 #pragma unroll
     for (int offset = 16; offset > 0; offset >>= 1) {
-        const HeadPart other = {__shfl_down_sync(~0u, part.max, offset), __shfl_down_sync(~0u, part.sum, offset), __shfl_down_sync(~0u, part.weighted, offset),
-                                __shfl_down_sync(~0u, part.key, offset), __shfl_down_sync(~0u, part.token, offset)};
-        join(part, other.max, other.sum, other.weighted);
-        best(part, other.key, other.token);
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
+        best(part, __shfl_xor_sync(~0u, part.key, offset), __shfl_xor_sync(~0u, part.token, offset));
     }
+    const float below = part.sum > 0 ? part.max - top : 0, fade = part.sum > 0 ? expf(below) : 0;
+    part.weighted = warpSum(fade * (part.weighted + part.sum * below));
+    part.sum = warpSum(fade * part.sum);
+    part.max = top;
 }
 
 // Bits that sort as the floats do.
@@ -381,7 +384,6 @@ extern "C" __global__ void __launch_bounds__(32) lriad_head_finish(const __grid_
         best(part, other.key, other.token);
     }
     joinWarp(part);
-    part = {__shfl_sync(~0u, part.max, 0), __shfl_sync(~0u, part.sum, 0), __shfl_sync(~0u, part.weighted, 0), part.key, part.token};
     const float logSumExp = part.max + logf(part.sum), inverse = inverseTemperature(a, r);
     for (int i = threadIdx.x; i < a.optionCount; i += 32)
         a.optionLogProb[static_cast<int64_t>(r) * a.optionCount + i] = __fmul_rn(logits[a.options[i]], inverse) - logSumExp;
