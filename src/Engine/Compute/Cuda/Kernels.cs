@@ -90,7 +90,7 @@ internal sealed class Kernels : IDisposable
 
     private static readonly int[] Sizes =
     [
-        Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<PixelsArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
+        Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<PixelsArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<QkvAdapterArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(),
         Unsafe.SizeOf<KeyTile>(), Unsafe.SizeOf<RowRun>(), Unsafe.SizeOf<KeyMerge>(), Unsafe.SizeOf<AttendBackwardArgs>(), Unsafe.SizeOf<KeyMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
@@ -122,6 +122,7 @@ internal sealed class Kernels : IDisposable
         Pixels = Kernel("lriad_pixels");
         Norm = Kernel("lriad_norm");
         Qkv = Kernel("lriad_qkv");
+        QkvAdapter = Kernel("lriad_qkv_adapter");
         Attend128 = Kernel("lriad_attend_128", AttendSharedBytes(128));
         Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
         if (context.ComputeCapability == Hopper)
@@ -172,6 +173,8 @@ internal sealed class Kernels : IDisposable
     public CudaKernel Norm { get; }
 
     public CudaKernel Qkv { get; }
+
+    public CudaKernel QkvAdapter { get; }
 
     public CudaKernel Attend128 { get; }
 
