@@ -1,10 +1,10 @@
-// The low-rank half of the adapter over many rows, forward and backward: t = A·dropout(x) and dt = Bᵀ·dy are sums along a row, dA and dB sums over rows. All in
-// float32. Projection 0 is that of queries, 1 that of values; four of the rank's directions at a time.
+// The low-rank half of the adapter over many rows, forward and backward: t = A·dropout(x) and dt = Bᵀ·dy are sums along a row, dA and dB sums over rows. Sums
+// are float32. Projection 0 is that of queries, 1 that of values; four of the rank's directions at a time.
 #pragma once
 #include "common.cuh"
 #include "philox.cuh"
 
-constexpr int kLowRankRows = 16, kDirections = 4, kGradientThreads = 256, kGradientColumns = kGradientThreads * 2, kSpreadRows = 32, kSpreadColumns = 512;
+constexpr int kFactorRows = 32, kLowRankRows = 16, kDirections = 4, kGradientColumns = 512;
 
 namespace {
 
@@ -30,9 +30,9 @@ struct KeptTable {
 
 // Tensor cores take bfloat16. A float32 is the sum of two to within 2⁻¹⁷ of it: the nearest one, and the nearest to the rest.
 __device__ __forceinline__ uint32_t halves(float a, float b, bool rest) {
-    const uint32_t near = pack(a, b);
-    if (!rest) return near;
-    const float2 n = unpack(near);
+    const uint32_t nearest = pack(a, b);
+    if (!rest) return nearest;
+    const float2 n = unpack(nearest);
     return pack(a - n.x, b - n.y);
 }
 
@@ -60,13 +60,15 @@ extern "C" __global__ void __launch_bounds__(256) lriad_dropout(const __grid_con
 // out[r, j] = scale · Σ x[r, c] · factor[j, c] over the channels kept; 0 for rows without adapter. A block has 16 rows, and its warps 32 columns in turn. Columns of the
 // left operand are rows, those of the right one directions, the nearest bfloat16 values of the factor in front, what is left of it behind.
 extern "C" __global__ void __launch_bounds__(256) lriad_low_rank(const __grid_constant__ LowRankArgs a) {
-    constexpr int kWarps = 8;
+    constexpr int kWarps = 8, kTogether = 2;
     __shared__ float sums[kWarps][kLowRankRows][kDirections];
     __shared__ KeptTable table;
     letNextStart();
     table.fill();
-    const LowRankSide side = a.sides[blockIdx.y];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4, first = blockIdx.x * kLowRankRows, words = (side.columns + 31) / 32;
+    // Both projections of some rows side by side: the second finds x in the cache.
+    const int projection = blockIdx.x % 2, lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4, first = blockIdx.x / 2 * kLowRankRows;
+    const LowRankSide side = a.sides[projection];
+    const int words = (side.columns + 31) / 32;
     const int64_t rows[2] = {min(first + g, a.count - 1), min(first + g + 8, a.count - 1)};
     waitForEarlier();
     __syncthreads();
@@ -74,27 +76,35 @@ extern "C" __global__ void __launch_bounds__(256) lriad_low_rank(const __grid_co
         const int j = j0 + g % kDirections;
         const float* factor = side.factor + static_cast<int64_t>(min(j, a.rank - 1)) * side.rowStride;
         float sum[4] = {};
-#pragma unroll 4
-        for (int c = warp * 32 + t * 8; c < (side.columns + 31) / 32 * 32; c += kWarps * 32) {
-            const bool there = c < side.columns;
-            float f[8];
-            if (side.columnStride == 1) {
-                const float4 low = there ? *reinterpret_cast<const float4*>(factor + c) : float4{}, high = there ? *reinterpret_cast<const float4*>(factor + c + 4) : float4{};
-                f[0] = low.x; f[1] = low.y; f[2] = low.z; f[3] = low.w; f[4] = high.x; f[5] = high.y; f[6] = high.z; f[7] = high.w;
-            } else {
+        for (int c0 = warp * 32; c0 < side.columns; c0 += kTogether * kWarps * 32) {
+            uint4 x[kTogether][2];
+            uint32_t bits[kTogether][2];
+            float f[kTogether][8];
 #pragma unroll
-                for (int n = 0; n < 8; n++) f[n] = there ? factor[static_cast<int64_t>(c + n) * side.columnStride] : 0;
-            }
-            uint4 x[2];
+            for (int k = 0; k < kTogether; k++) {
+                const int c = c0 + k * kWarps * 32 + t * 8;
+                const bool there = c < side.columns;
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                x[i] = there ? *reinterpret_cast<const uint4*>(a.x + rows[i] * a.stride + side.offset + c) : uint4{};
-                if (side.mask) x[i] = table.keep(x[i], there ? keptBits(side.mask, rows[i], words, c / 8) : 0);
+                for (int i = 0; i < 2; i++) {
+                    x[k][i] = there ? *reinterpret_cast<const uint4*>(a.x + rows[i] * a.stride + side.offset + c) : uint4{};
+                    bits[k][i] = there ? keptBits(side.mask, rows[i], words, c / 8) : 0;
+                }
+                if (side.columnStride == 1) {
+                    const float4 low = there ? *reinterpret_cast<const float4*>(factor + c) : float4{}, high = there ? *reinterpret_cast<const float4*>(factor + c + 4) : float4{};
+                    f[k][0] = low.x; f[k][1] = low.y; f[k][2] = low.z; f[k][3] = low.w; f[k][4] = high.x; f[k][5] = high.y; f[k][6] = high.z; f[k][7] = high.w;
+                } else {
+#pragma unroll
+                    for (int n = 0; n < 8; n++) f[k][n] = there ? factor[static_cast<int64_t>(c + n) * side.columnStride] : 0;
+                }
             }
-            const bool rest = g >= kDirections;
-            const uint32_t near[4] = {x[0].x, x[1].x, x[0].y, x[1].y}, far[4] = {x[0].z, x[1].z, x[0].w, x[1].w};
-            multiplyAdd(sum, near, halves(f[0], f[1], rest), halves(f[2], f[3], rest));
-            multiplyAdd(sum, far, halves(f[4], f[5], rest), halves(f[6], f[7], rest));
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                const bool rest = g >= kDirections;
+                const uint4 above = table.keep(x[k][0], bits[k][0]), under = table.keep(x[k][1], bits[k][1]);
+                const uint32_t front[4] = {above.x, under.x, above.y, under.y}, back[4] = {above.z, under.z, above.w, under.w};
+                multiplyAdd(sum, front, halves(f[k][0], f[k][1], rest), halves(f[k][2], f[k][3], rest));
+                multiplyAdd(sum, back, halves(f[k][4], f[k][5], rest), halves(f[k][6], f[k][7], rest));
+            }
         }
         // Columns 2t and 2t + 1 of rows g and g + 8 are here, four columns on is what is left of the factor.
 #pragma unroll
@@ -107,63 +117,64 @@ extern "C" __global__ void __launch_bounds__(256) lriad_low_rank(const __grid_co
         if (r < kLowRankRows && first + r < a.count && j0 + k < a.rank) {
             float all = 0;
             for (int w = 0; w < kWarps; w++) all += sums[w][r][k];
-            a.out[static_cast<int64_t>(first + r) * 2 * a.rank + blockIdx.y * a.rank + j0 + k] = a.rows[first + r].adapter ? all * a.scale : 0;
+            a.out[static_cast<int64_t>(first + r) * 2 * a.rank + projection * a.rank + j0 + k] = a.rows[first + r].adapter ? all * a.scale : 0;
         }
         __syncthreads();
     }
 }
 
-// Sums over some rows of s[r, j] · x[r, c], kept channels only: partials[projection, split, j, c]. A warp has 64 columns, 16 rows at a time: rows are what is summed over, so
-// that the left operand are directions, s's nearest bfloat16 values above, what is left of s below, and columns of the right one columns: 8n + i of the 64 in its i-th tile.
-extern "C" __global__ void __launch_bounds__(kGradientThreads) lriad_factor_gradient(const __grid_constant__ FactorGradientArgs a) {
-    __shared__ KeptTable table;
+// Sums over some rows of s[r, j] · x[r, c], kept channels only: partials[projection, split, j, c].
+extern "C" __global__ void __launch_bounds__(64) lriad_factor_gradient(const __grid_constant__ FactorGradientArgs a) {
+    __shared__ float scalars[kFactorRows][kDirections];
     letNextStart();
-    table.fill();
+    waitForEarlier();
     const int projection = blockIdx.y % 2, split = blockIdx.y / 2;
     const FactorSide side = a.sides[projection];
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, words = (side.columns + 31) / 32;
-    const int from = blockIdx.x * kGradientColumns + threadIdx.x / 32 * 64, c = from + g * 8, first = split * a.splitRows, last = min(first + a.splitRows, a.count);
-    const bool there = c < side.columns;
-    waitForEarlier();
-    __syncthreads();
-    if (from >= side.columns) return;
+    const int c = blockIdx.x * (kGradientColumns / 8) + threadIdx.x, words = (side.columns + 31) / 32, first = split * a.splitRows, last = min(first + a.splitRows, a.count);
+    const bool there = c * 8 < side.columns;
     for (int j0 = 0; j0 < a.rank; j0 += kDirections) {
-        const int j = j0 + g % kDirections;
-        float sums[8][4] = {};
-#pragma unroll 2
-        for (int r0 = first; r0 < last; r0 += 16) {
-            float s[4];
-            uint4 x[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int r = r0 + 2 * t + i % 2 + i / 2 * 8;
-                const int64_t row = min(r, last - 1);
-                s[i] = r < last && j < a.rank ? a.s[row * 2 * a.rank + projection * a.rank + j] : 0;
-                x[i] = there ? *reinterpret_cast<const uint4*>(a.x + row * a.stride + side.offset + c) : uint4{};
-                if (side.mask) x[i] = table.keep(x[i], there ? keptBits(side.mask, row, words, c / 8) : 0);
+        float sums[kDirections][8] = {};
+        for (int from = first; from < last; from += kFactorRows) {
+            __syncthreads();
+            for (int i = threadIdx.x; i < kFactorRows * kDirections; i += 64) {
+                const int r = from + i / kDirections, j = j0 + i % kDirections;
+                scalars[i / kDirections][i % kDirections] = r < last && j < a.rank ? a.s[static_cast<int64_t>(r) * 2 * a.rank + projection * a.rank + j] : 0;
             }
-            const bool rest = g >= kDirections;
-            const uint32_t left[4] = {halves(s[0], s[1], rest), 0, halves(s[2], s[3], rest), 0};
-            const uint32_t above[4] = {x[0].x, x[0].y, x[0].z, x[0].w}, under[4] = {x[1].x, x[1].y, x[1].z, x[1].w};
-            const uint32_t above8[4] = {x[2].x, x[2].y, x[2].z, x[2].w}, under8[4] = {x[3].x, x[3].y, x[3].z, x[3].w};
+            __syncthreads();
+            if (!there) continue;
+            constexpr int kTogether = 8;
+            for (int r = from; r < min(from + kFactorRows, last); r += kTogether) {
+                uint4 raw[kTogether];
+                uint32_t bits[kTogether];
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const uint32_t which = i % 2 ? 0x7632 : 0x5410;
-                multiplyAdd(sums[i], left, __byte_perm(above[i / 2], under[i / 2], which), __byte_perm(above8[i / 2], under8[i / 2], which));
+                for (int i = 0; i < kTogether; i++) {
+                    const int row = min(r + i, last - 1);
+                    raw[i] = *reinterpret_cast<const uint4*>(a.x + static_cast<int64_t>(row) * a.stride + side.offset + c * 8);
+                    bits[i] = keptBits(side.mask, row, words, c);
+                }
+#pragma unroll
+                for (int i = 0; i < kTogether; i++) {
+                    const Eight e = Eight::of(raw[i]);
+                    // Rows past the end have scalars of zero.
+                    const float4 s = *reinterpret_cast<const float4*>(scalars[r - from + i]);
+                    const float weights[kDirections] = {s.x, s.y, s.z, s.w};
+#pragma unroll
+                    for (int n = 0; n < 8; n++) {
+                        const float value = bits[i] >> n & 1 ? e.v[n] : 0.0f;
+#pragma unroll
+                        for (int j = 0; j < kDirections; j++) sums[j][n] += weights[j] * value;
+                    }
+                }
             }
         }
-        // Columns 16t + i and 16t + 8 + i of direction g are here, four directions on is what is left of s.
-        float all[16];
+        if (!there) continue;
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            all[i] = sums[i][0] + __shfl_xor_sync(~0u, sums[i][0], 16);
-            all[8 + i] = sums[i][1] + __shfl_xor_sync(~0u, sums[i][1], 16);
+        for (int j = 0; j < kDirections; j++) {
+            if (j0 + j >= a.rank) continue;
+            float* out = a.partials + side.firstPartial + (static_cast<int64_t>(split) * a.rank + j0 + j) * side.columns + c * 8;
+            *reinterpret_cast<float4*>(out) = make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]);
+            *reinterpret_cast<float4*>(out + 4) = make_float4(sums[j][4], sums[j][5], sums[j][6], sums[j][7]);
         }
-        const bool mine = g < kDirections && j < a.rank;
-        float* out = a.partials + side.firstPartial + (static_cast<int64_t>(split) * a.rank + j) * side.columns + from + 16 * t;
-#pragma unroll
-        for (int i = 0; i < 16; i += 4)
-            if (mine && from + 16 * t + i < side.columns) *reinterpret_cast<float4*>(out + i) = make_float4(all[i], all[i + 1], all[i + 2], all[i + 3]);
     }
 }
 
@@ -181,12 +192,12 @@ extern "C" __global__ void __launch_bounds__(256) lriad_factor_finish(const __gr
 }
 
 // dx[r, c] += scale · Σ s[r, j] · A[j, c] of both projections, each for the channels it kept. A thread has eight columns of some rows, several of which are under way.
-extern "C" __global__ void __launch_bounds__(kSpreadColumns / 8) lriad_low_rank_backward(const __grid_constant__ LowRankBackwardArgs a) {
+extern "C" __global__ void __launch_bounds__(kGradientColumns / 8) lriad_low_rank_backward(const __grid_constant__ LowRankBackwardArgs a) {
     constexpr int kTogether = 4;
     letNextStart();
-    const int c = blockIdx.x * (kSpreadColumns / 8) + threadIdx.x, words = (a.columns + 31) / 32;
+    const int c = blockIdx.x * (kGradientColumns / 8) + threadIdx.x, words = (a.columns + 31) / 32;
     if (c * 8 >= a.columns) return;
-    const int first = blockIdx.y * kSpreadRows, last = min(first + kSpreadRows, a.count);
+    const int first = blockIdx.y * kFactorRows, last = min(first + kFactorRows, a.count);
     for (int j0 = 0; j0 < a.rank; j0 += kDirections) {
         float factor[2][kDirections][8];
 #pragma unroll

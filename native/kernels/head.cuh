@@ -77,6 +77,19 @@ __device__ __forceinline__ void joinWarp(HeadPart& part) {
     }
 }
 
+// What a block has found of its part of a row.
+__device__ __forceinline__ void joinBlock(const HeadArgs& a, HeadPart part) {
+    __shared__ HeadPart warps[kHeadThreads / 32];
+    const int lane = threadIdx.x % 32;
+    joinWarp(part);
+    if (lane == 0) warps[threadIdx.x / 32] = part;
+    __syncthreads();
+    if (threadIdx.x >= 32) return;
+    part = lane < kHeadThreads / 32 ? warps[lane] : HeadPart{-INFINITY, 0, 0, -INFINITY, -1};
+    joinWarp(part);
+    if (lane == 0) a.parts[static_cast<int64_t>(blockIdx.x) * a.splits + blockIdx.y] = part;
+}
+
 // Bits that sort as the floats do.
 __device__ __forceinline__ uint32_t sortable(float x) {
     const uint32_t bits = __float_as_uint(x);
@@ -228,20 +241,58 @@ __device__ __forceinline__ void truncate(const HeadArgs& a) {
 extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) { truncate<false>(a); }
 extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate_masked(const __grid_constant__ HeadArgs a) { truncate<true>(a); }
 
-// Maximum, Σ e, Σ e·z and, for draws, the winner of one part of a row's vocabulary.
+// Maximum, Σ e and Σ e·z of one part of a row's vocabulary, where nothing is drawn; all of a thread's loads are under way together.
+extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_scored(const __grid_constant__ HeadArgs a) {
+    constexpr int kHeld = 5;
+    letNextStart();
+    waitForEarlier();
+    const int r = blockIdx.x, split = blockIdx.y, groups = (a.vocabulary + 31) / 32;
+    const float4* logits = reinterpret_cast<const float4*>(a.logits + static_cast<int64_t>(r) * a.vocabulary);
+    const float inverse = inverseTemperature(a, r);
+    const int from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits) * 8, to = min(static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits) * 8, a.vocabulary / 4);
+    HeadPart part = {-INFINITY, 0, 0, -INFINITY, -1};
+    for (int first = from + threadIdx.x; first < to; first += kHeld * kHeadThreads) {
+        float4 raw[kHeld];
+#pragma unroll
+        for (int i = 0; i < kHeld; i++) raw[i] = logits[min(first + i * kHeadThreads, to - 1)];
+        float z[kHeld][4], max = -INFINITY;
+#pragma unroll
+        for (int i = 0; i < kHeld; i++) {
+            const bool there = first + i * kHeadThreads < to;
+            const float values[4] = {raw[i].x, raw[i].y, raw[i].z, raw[i].w};
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                z[i][j] = there ? __fmul_rn(values[j], inverse) : -INFINITY;
+                max = fmaxf(max, z[i][j]);
+            }
+        }
+        float sum = 0, weighted = 0;
+#pragma unroll
+        for (int i = 0; i < kHeld; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                // What is not there adds nothing.
+                const float below = fmaxf(z[i][j] - max, -1e30f), e = power2(below * kLog2E);
+                sum += e;
+                weighted += e * below;
+            }
+        join(part, max, sum, weighted);
+    }
+    joinBlock(a, part);
+}
+
+// The same and the winner of the part, for draws.
 extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(const __grid_constant__ HeadArgs a) {
     letNextStart();
     waitForEarlier();
-    __shared__ HeadPart warps[kHeadThreads / 32];
     const int r = blockIdx.x, split = blockIdx.y, lane = threadIdx.x % 32;
     const float* logits = a.logits + static_cast<int64_t>(r) * a.vocabulary;
     const float inverse = inverseTemperature(a, r);
-    SampleRow row = {};
-    if (a.samples) row = a.samples[r];
-    const bool draw = a.samples && row.temperature != 0;
+    const SampleRow row = a.samples[r];
+    const bool draw = row.temperature != 0;
     const float floor = draw ? a.floor[r] : -INFINITY;
     const int lastTied = draw ? a.lastTied[r] : 0;
-    const uint32_t* mask = a.samples ? maskOf(a, row) : nullptr;
+    const uint32_t* mask = maskOf(a, row);
 
     // Words of the generator come four at a time, for tokens eight apart.
     const int groups = (a.vocabulary + 31) / 32, from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits) * 8, to = static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits) * 8;
@@ -294,7 +345,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
             noise(u, words);
 #pragma unroll
             for (int j = 0; j < 4; j++) top = fmaxf(top, roughKey(z[j], firstOf(u) + j * 8, words[j], allowed >> j * 8 & 1));
-        } else if (a.samples) {
+        } else {
 #pragma unroll
             for (int j = 0; j < 4; j++)
                 if (allowed >> j * 8 & 1) best(part, z[j], firstOf(u) + j * 8 < a.vocabulary ? firstOf(u) + j * 8 : -1);
@@ -325,13 +376,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
                 }
             }
     }
-    joinWarp(part);
-    if (lane == 0) warps[threadIdx.x / 32] = part;
-    __syncthreads();
-    if (threadIdx.x >= 32) return;
-    part = lane < kHeadThreads / 32 ? warps[lane] : HeadPart{-INFINITY, 0, 0, -INFINITY, -1};
-    joinWarp(part);
-    if (lane == 0) a.parts[static_cast<int64_t>(r) * a.splits + split] = part;
+    joinBlock(a, part);
 }
 
 // The likeliest tokens of the rows that ask for them, one after another. Each thread holds the best of its own tokens that has not been taken; the one whose token is

@@ -59,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(kQkvThreads) lriad_qkv(const __grid
 
 // With the low-rank update. A block has 32 units of all rows of a strip, a warp each fourth row: so a thread reads its part of B once.
 extern "C" __global__ void __launch_bounds__(kQkvAdapterThreads) lriad_qkv_adapter(const __grid_constant__ QkvAdapterArgs args) {
-    constexpr int kWarps = kQkvAdapterThreads / 32, kTogether = 2;
+    constexpr int kWarps = kQkvAdapterThreads / 32, kTogether = 4;
     __shared__ float cosine[kQkvAngles], sine[kQkvAngles];
     __shared__ alignas(16) float low[kQkvLowRank];
     const QkvArgs& a = args.qkv;

@@ -9,8 +9,8 @@ namespace LrIad.Interop;
 /// </summary>
 internal sealed unsafe class PinnedStaging : SafeHandle
 {
-    private const int Buffers = 16;
-    private const int BufferBytes = 256 << 10;
+    private const int Buffers = 8;
+    private const int BufferBytes = 512 << 10;
     private const int MostThreads = 16;
 
     private readonly CudaEvent[] _emptied = [.. Enumerable.Range(0, Buffers).Select(_ => new CudaEvent())];

@@ -9,7 +9,7 @@ namespace LrIad.Engine.Compute;
 internal sealed class Arena : IDisposable
 {
     private const int Alignment = 256;
-    private const long ChunkBytes = 16L << 20;
+    private const long ChunkBytes = 1L << 20;
 
     private readonly Backend _backend;
     private readonly List<Storage> _storages = [];

@@ -6,8 +6,6 @@ internal sealed unsafe partial class CudaBackend
     /// <summary>Rows that one block goes through.</summary>
     private const int FactorRows = 32;
 
-    private const int GradientThreads = 256;
-
     /// <summary>Rows whose sums one block makes.</summary>
     private const int LowRankRows = 16;
 
@@ -74,7 +72,7 @@ internal sealed unsafe partial class CudaBackend
     }
 
     private void LaunchLowRank(LowRankSide query, LowRankSide value, nint x, int stride, View<TokenRow> rows, nint result, int rank, float scale) =>
-        _kernels.LowRank.Launch(Stream, new LowRankArgs(query, value, x, rows.Address, result, rows.Length, stride, rank, scale), Blocks(rows.Length, LowRankRows), 2, 256);
+        _kernels.LowRank.Launch(Stream, new LowRankArgs(query, value, x, rows.Address, result, rows.Length, stride, rank, scale), 2 * Blocks(rows.Length, LowRankRows), 1, 256);
 
     private void AddFactorGradient(FactorSide query, FactorSide value, nint x, int stride, int count, nint s, int rank, float scale)
     {
@@ -85,7 +83,7 @@ internal sealed unsafe partial class CudaBackend
         var partials = Borrow(Scratch.FactorPartials, (firstOfValue + ((long)splits * rank * value.Columns)) * sizeof(float));
         var args = new FactorGradientArgs(query, value with { FirstPartial = firstOfValue }, x, s, partials, count, stride, rank, splitRows, splits, scale);
         var columns = Math.Max(query.Columns, value.Columns);
-        _kernels.FactorGradient.Launch(Stream, args, Blocks(columns, GradientColumns), 2 * splits, GradientThreads);
+        _kernels.FactorGradient.Launch(Stream, args, Blocks(columns, GradientColumns), 2 * splits, GradientColumns / 8);
         _kernels.FactorFinish.Launch(Stream, args, Blocks((long)rank * columns, 256), 2, 256);
     }
 }

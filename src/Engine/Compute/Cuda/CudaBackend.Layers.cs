@@ -92,7 +92,7 @@ internal sealed unsafe partial class CudaBackend
             return;
         }
 
-        // As many rows a block as their angles and low-rank values have room for, and as leave every multiprocessor some.
+        // As many rows a block as their angles and low-rank values have room for, and as leave all multiprocessors some.
         var strip = Math.Max(1, Math.Min(count < QkvManyRows ? QkvStrip / 2 : QkvStrip, QkvRoom / Math.Max(kv.HeadDim / 2, 2 * rank)));
         _kernels.QkvAdapter.Launch(Stream, new QkvAdapterArgs(args, count, strip), Pieces(count, strip), Pieces(width, 16 * 32), QkvAdapterThreads);
     }

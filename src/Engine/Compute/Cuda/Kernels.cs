@@ -146,6 +146,7 @@ internal sealed class Kernels : IDisposable
         HeadTruncate = Kernel("lriad_head_truncate");
         HeadTruncateMasked = Kernel("lriad_head_truncate_masked");
         HeadParts = Kernel("lriad_head_parts");
+        HeadScored = Kernel("lriad_head_scored");
         HeadTop = Kernel("lriad_head_top");
         HeadFinish = Kernel("lriad_head_finish");
         NormBackward = Kernel("lriad_norm_backward");
@@ -214,6 +215,8 @@ internal sealed class Kernels : IDisposable
     public CudaKernel HeadTruncateMasked { get; }
 
     public CudaKernel HeadParts { get; }
+
+    public CudaKernel HeadScored { get; }
 
     public CudaKernel HeadTop { get; }
 
