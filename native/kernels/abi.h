@@ -31,11 +31,12 @@ struct NormArgs {
     int reserved;
 };
 
-// Training (backward.cuh). dx[row r] = residual[row r] + the norm's J · dy[r]; RMS norms.
+// Training (backward.cuh). dx[row r] = residual[row r] + the norm's J · dy[r], also rounded where that is wanted; RMS norms.
 struct NormBackwardArgs {
     const bf16 *x, *weight, *dy;
     const float* residual;
     float* dx;
+    bf16* rounded;
     const char* gather;
     int count, columns, gatherStride;
     float epsilon;
@@ -71,6 +72,8 @@ struct QkvArgs {
     const float *lowRank, *queryB, *valueB;
     int heads, perHead, headDim, rank;
 };
+// The same in blocks of `strip` of the rows.
+struct QkvAdapterArgs { QkvArgs qkv; int count, strip; };
 
 // Attention. A tile is some consecutive query rows, all of which go through the same runs of keys.
 struct AttendTile { int row, rows, firstRun, runs, slot; };

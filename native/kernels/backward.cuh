@@ -1,91 +1,115 @@
 // The chain rule through norms, the feed-forward block, rotary and the head. Gradients of the residual stream are float32, those between two products bfloat16.
 #pragma once
 #include "common.cuh"
+#include "norm.cuh"
 
 constexpr int kBackwardThreads = 256;
 // Rows that a list may name: what the head scores at a time.
 constexpr int kNormGathered = 1024;
 
-// A row, which a warp holds in registers as far as that goes: 4,096 columns.
-struct HeldRow {
-    static constexpr int kHeld = 16;
-    const uint4* x;
-    int chunks, lane;
-    uint4 held[kHeld];
-
-    __device__ __forceinline__ HeldRow(const bf16* row, int chunks, int lane) : x(reinterpret_cast<const uint4*>(row)), chunks(chunks), lane(lane) {
-#pragma unroll
-        for (int i = 0; i < kHeld; i++) held[i] = lane + i * 32 < chunks ? x[lane + i * 32] : uint4{};
-    }
-
-    // work(c, columns 8c to 8c + 7), a thread every 32nd c.
-    template <typename Work> __device__ __forceinline__ void each(Work work) const {
-#pragma unroll
-        for (int i = 0; i < kHeld; i++)
-            if (lane + i * 32 < chunks) work(lane + i * 32, Eight::of(held[i]));
-        for (int c = lane + kHeld * 32; c < chunks; c += 32) work(c, Eight::of(x[c]));
-    }
-};
-
-// dx = residual + J·dy, for y = x / rms(x) · weight; a warp a row. With `gather` the rows of dy are those it names: a row of x named several times gets their
-// sum, in order, and whoever comes first in the list adds it to dx.
-extern "C" __global__ void __launch_bounds__(128) lriad_norm_backward(const __grid_constant__ NormBackwardArgs a) {
-    const int r = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32, chunks = a.columns / 8;
+// dx = residual + J·dy, for y = x / rms(x) · weight; a block a row, a thread two chunks of eight columns as a rule, all of whose loads are under way together. With
+// `gather` the rows of dy are those it names: a row of x named several times gets their sum, in order, and whoever comes first in the list adds it to dx.
+extern "C" __global__ void __launch_bounds__(kNormThreads) lriad_norm_backward(const __grid_constant__ NormBackwardArgs a) {
+    constexpr int kHeld = 2;
+    __shared__ float sums[2][kNormThreads / 32];
+    // Where else in the list the row stands, behind r; −1 of them where it stood in front.
+    __shared__ short others[kNormGathered];
+    __shared__ int same;
+    const int r = blockIdx.x, chunks = a.columns / 8, first = threadIdx.x, step = blockDim.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     letNextStart();
-    waitForEarlier();
-    if (r >= a.count) return;
-    auto rowOf = [&](int i) { return a.gather ? *reinterpret_cast<const int*>(a.gather + static_cast<int64_t>(i) * a.gatherStride) : i; };
-    const int row = rowOf(r);
-    // Where else in the list the row stands, behind r.
-    __shared__ short others[4][kNormGathered];
-    short* mine = others[threadIdx.x / 32];
-    int same = 0;
-    for (int from = 0; a.gather && from < a.count; from += 32) {
-        const int i = from + lane;
-        const bool it = i < a.count && rowOf(i) == row;
-        if (__any_sync(~0u, it && i < r)) return;
-        const uint32_t later = __ballot_sync(~0u, it && i > r);
-        if (it && i > r) mine[same + __popc(later & ((1u << lane) - 1))] = static_cast<short>(i);
-        same += __popc(later);
-    }
-    __syncwarp();
-
-    auto gradient = [&](int c) {
-        Eight g = Eight::load(a.dy + static_cast<int64_t>(r) * a.columns + c * 8);
-        for (int i = 0; i < same; i++) {
-            const Eight more = Eight::load(a.dy + static_cast<int64_t>(mine[i]) * a.columns + c * 8);
+    uint4 weights[kHeld];
 #pragma unroll
-            for (int j = 0; j < 8; j++) g.v[j] += more.v[j];
+    for (int i = 0; i < kHeld; i++) weights[i] = reinterpret_cast<const uint4*>(a.weight)[min(first + i * step, chunks - 1)];
+    waitForEarlier();
+    int row = r, more = 0;
+    if (a.gather) {
+        auto rowOf = [&](int i) { return *reinterpret_cast<const int*>(a.gather + static_cast<int64_t>(i) * a.gatherStride); };
+        row = rowOf(r);
+        if (warp == 0) {
+            int found = 0;
+            for (int from = 0; from < a.count && found >= 0; from += 32) {
+                const int i = from + lane;
+                const bool it = i < a.count && rowOf(i) == row;
+                const uint32_t later = __ballot_sync(~0u, it && i > r);
+                if (it && i > r) others[found + __popc(later & ((1u << lane) - 1))] = static_cast<short>(i);
+                found = __any_sync(~0u, it && i < r) ? -1 : found + __popc(later);
+            }
+            if (lane == 0) same = found;
         }
-        const Eight w = Eight::load(a.weight + c * 8);
+        __syncthreads();
+        more = same;
+        if (more < 0) return;
+    }
+
+    const uint4 *x = reinterpret_cast<const uint4*>(a.x + static_cast<int64_t>(row) * a.columns), *dy = reinterpret_cast<const uint4*>(a.dy + static_cast<int64_t>(r) * a.columns);
+    const float4* residual = reinterpret_cast<const float4*>(a.residual + static_cast<int64_t>(row) * a.columns);
+    uint4 xs[kHeld], dys[kHeld];
+    float4 lows[kHeld], highs[kHeld];
+#pragma unroll
+    for (int i = 0; i < kHeld; i++) {
+        const int c = min(first + i * step, chunks - 1);
+        xs[i] = x[c];
+        dys[i] = dy[c];
+        lows[i] = residual[2 * c];
+        highs[i] = residual[2 * c + 1];
+    }
+    // g = weight · dy.
+    const auto gradient = [&](int c, uint4 raw, uint4 weight) {
+        Eight g = Eight::of(raw);
+        for (int i = 0; i < more; i++) {
+            const Eight other = Eight::load(a.dy + static_cast<int64_t>(others[i]) * a.columns + c * 8);
+#pragma unroll
+            for (int j = 0; j < 8; j++) g.v[j] += other.v[j];
+        }
+        const Eight w = Eight::of(weight);
 #pragma unroll
         for (int j = 0; j < 8; j++) g.v[j] *= w.v[j];
         return g;
     };
-    const HeldRow held(a.x + static_cast<int64_t>(row) * a.columns, chunks, lane);
+    Eight gradients[kHeld];
+#pragma unroll
+    for (int i = 0; i < kHeld; i++) gradients[i] = gradient(min(first + i * step, chunks - 1), dys[i], weights[i]);
 
-    // With n = x / rms and g = weight · dy: dx = (g − n · mean(g · n)) / rms.
+    // work(c, columns 8c to 8c + 7 of x, of g, of the residual) for each of the thread's chunks.
+    const auto each = [&](auto work) {
+#pragma unroll
+        for (int i = 0; i < kHeld; i++)
+            if (first + i * step < chunks) work(first + i * step, Eight::of(xs[i]), gradients[i], lows[i], highs[i]);
+        for (int c = first + kHeld * step; c < chunks; c += step)
+            work(c, Eight::of(x[c]), gradient(c, dy[c], reinterpret_cast<const uint4*>(a.weight)[c]), residual[2 * c], residual[2 * c + 1]);
+    };
+
+    // With n = x / rms: dx = (g − n · mean(g · n)) / rms.
     float squares = 0, along = 0;
-    held.each([&](int c, const Eight& e) {
-        const Eight g = gradient(c);
+    each([&](int, const Eight& e, const Eight& g, float4, float4) {
 #pragma unroll
         for (int j = 0; j < 8; j++) {
             squares += e.v[j] * e.v[j];
             along += g.v[j] * e.v[j];
         }
     });
-    const float inverse = rsqrtf(warpSum(squares) / a.columns + a.epsilon);
-    const float mean = warpSum(along) * inverse / a.columns;
-    const float* residual = a.residual + static_cast<int64_t>(row) * a.columns;
-    float* dx = a.dx + static_cast<int64_t>(row) * a.columns;
-    held.each([&](int c, const Eight& e) {
-        const Eight g = gradient(c);
-        float4 low = *reinterpret_cast<const float4*>(residual + c * 8), high = *reinterpret_cast<const float4*>(residual + c * 8 + 4);
-        float* sums[8] = {&low.x, &low.y, &low.z, &low.w, &high.x, &high.y, &high.z, &high.w};
+    squares = warpSum(squares);
+    along = warpSum(along);
+    if (lane == 0) {
+        sums[0][warp] = squares;
+        sums[1][warp] = along;
+    }
+    __syncthreads();
+    squares = along = 0;
+    for (int w = 0; w < step / 32; w++) {
+        squares += sums[0][w];
+        along += sums[1][w];
+    }
+    const float inverse = rsqrtf(squares / a.columns + a.epsilon), mean = along * inverse / a.columns;
+    float4* dx = reinterpret_cast<float4*>(a.dx + static_cast<int64_t>(row) * a.columns);
+    each([&](int c, const Eight& e, const Eight& g, float4 low, float4 high) {
+        Eight d;
+        float* sum[8] = {&low.x, &low.y, &low.z, &low.w, &high.x, &high.y, &high.z, &high.w};
 #pragma unroll
-        for (int j = 0; j < 8; j++) *sums[j] += inverse * (g.v[j] - e.v[j] * inverse * mean);
-        *reinterpret_cast<float4*>(dx + c * 8) = low;
-        *reinterpret_cast<float4*>(dx + c * 8 + 4) = high;
+        for (int j = 0; j < 8; j++) d.v[j] = *sum[j] += inverse * (g.v[j] - e.v[j] * inverse * mean);
+        dx[2 * c] = low;
+        dx[2 * c + 1] = high;
+        if (a.rounded) d.store(a.rounded + static_cast<int64_t>(row) * a.columns + c * 8);
     });
 }
 

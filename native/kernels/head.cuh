@@ -80,6 +80,19 @@ __device__ __forceinline__ void joinWarp(HeadPart& part) {
     part.max = top;
 }
 
+// What a block has found of its part of a row.
+__device__ __forceinline__ void joinBlock(const HeadArgs& a, HeadPart part) {
+    __shared__ HeadPart warps[kHeadThreads / 32];
+    const int lane = threadIdx.x % 32;
+    joinWarp(part);
+    if (lane == 0) warps[threadIdx.x / 32] = part;
+    __syncthreads();
+    if (threadIdx.x >= 32) return;
+    part = lane < kHeadThreads / 32 ? warps[lane] : HeadPart{-INFINITY, 0, 0, -INFINITY, -1};
+    joinWarp(part);
+    if (lane == 0) a.parts[static_cast<int64_t>(blockIdx.x) * a.splits + blockIdx.y] = part;
+}
+
 // Bits that sort as the floats do.
 __device__ __forceinline__ uint32_t sortable(float x) {
     const uint32_t bits = __float_as_uint(x);
@@ -250,20 +263,18 @@ __device__ __forceinline__ void truncate(const HeadArgs& a) {
 extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate(const __grid_constant__ HeadArgs a) { truncate<false>(a); }
 extern "C" __global__ void __launch_bounds__(1024) lriad_head_truncate_masked(const __grid_constant__ HeadArgs a) { truncate<true>(a); }
 
-// Maximum, Σ e, Σ e·z and, for draws, the winner of one part of a row's vocabulary.
+// Maximum, Σ e, Σ e·z and the winner of the draw of one part of a row's vocabulary.
 extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(const __grid_constant__ HeadArgs a) {
     letNextStart();
     waitForEarlier();
-    __shared__ HeadPart warps[kHeadThreads / 32];
     const int r = blockIdx.x, split = blockIdx.y, lane = threadIdx.x % 32;
     const float* logits = a.logits + static_cast<int64_t>(r) * a.vocabulary;
     const float inverse = inverseTemperature(a, r);
-    SampleRow row = {};
-    if (a.samples) row = a.samples[r];
-    const bool draw = a.samples && row.temperature != 0;
+    const SampleRow row = a.samples[r];
+    const bool draw = row.temperature != 0;
     const float floor = draw ? a.floor[r] : -INFINITY;
     const int lastTied = draw ? a.lastTied[r] : 0;
-    const uint32_t* mask = a.samples ? maskOf(a, row) : nullptr;
+    const uint32_t* mask = maskOf(a, row);
 
     // Words of the generator come four at a time, for tokens eight apart.
     const int groups = (a.vocabulary + 31) / 32, from = static_cast<int>(static_cast<int64_t>(groups) * split / a.splits) * 8, to = static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / a.splits) * 8;
@@ -316,7 +327,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
             noise(u, words);
 #pragma unroll
             for (int j = 0; j < 4; j++) top = fmaxf(top, roughKey(z[j], firstOf(u) + j * 8, words[j], allowed >> j * 8 & 1));
-        } else if (a.samples) {
+        } else {
 #pragma unroll
             for (int j = 0; j < 4; j++)
                 if (allowed >> j * 8 & 1) best(part, z[j], firstOf(u) + j * 8 < a.vocabulary ? firstOf(u) + j * 8 : -1);
@@ -347,13 +358,7 @@ extern "C" __global__ void __launch_bounds__(kHeadThreads) lriad_head_parts(cons
                 }
             }
     }
-    joinWarp(part);
-    if (lane == 0) warps[threadIdx.x / 32] = part;
-    __syncthreads();
-    if (threadIdx.x >= 32) return;
-    part = lane < kHeadThreads / 32 ? warps[lane] : HeadPart{-INFINITY, 0, 0, -INFINITY, -1};
-    joinWarp(part);
-    if (lane == 0) a.parts[static_cast<int64_t>(r) * a.splits + split] = part;
+    joinBlock(a, part);
 }
 
 // The likeliest tokens of the rows that ask for them, one after another. Each thread holds the best of its own tokens that has not been taken; the one whose token is

@@ -11,13 +11,14 @@
 #include "attend_backward_wide.cuh"
 #include "feedforward.cuh"
 #include "head.cuh"
+#include "head_scored.cuh"
 #include "read.cuh"
 #include "step.cuh"
 #include "product.cuh"
 
 // Sizes of the argument structs, in the order that src/Interop expects them.
 extern "C" __device__ const int lriad_abi[] = {
-    sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(PixelsArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
+    sizeof(EmbedArgs), sizeof(ConvertArgs), sizeof(PixelsArgs), sizeof(NormArgs), sizeof(QkvArgs), sizeof(QkvAdapterArgs), sizeof(AttendTile), sizeof(AttendRun), sizeof(AttendMerge), sizeof(AttendArgs),
     sizeof(AttendMergeArgs), sizeof(KeyTile), sizeof(RowRun), sizeof(KeyMerge), sizeof(AttendBackwardArgs), sizeof(KeyMergeArgs),
     sizeof(GatedSiluArgs), sizeof(GeluArgs), sizeof(HeadPart), sizeof(HeadArgs), sizeof(ReadArgs), sizeof(WideArgs), sizeof(ProductArgs), sizeof(ProductOp), sizeof(ResidualOp), sizeof(RotateOp),
     sizeof(StepTile), sizeof(AttendOp), sizeof(MergeOp), sizeof(EmbedOp), sizeof(StepOp), sizeof(StepArgs),

@@ -49,6 +49,13 @@ internal sealed class CudaStream : SafeHandle
     public void Download(nint from, nint to, long bytes)
     {
         using var span = Timed("download");
+        if (bytes >= StagedBytes)
+        {
+            _staging ??= new PinnedStaging();
+            _staging.Download(this, from, to, bytes);
+            return;
+        }
+
         Check(Driver.cuMemcpyDtoHAsync(to, from, (nuint)bytes, handle), $"cuMemcpyDtoHAsync({bytes:N0} bytes)");
     }
 

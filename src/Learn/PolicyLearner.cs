@@ -18,6 +18,9 @@ internal sealed class PolicyLearner : IPolicyLearner
 {
     private const string NothingChanged = "Nothing was changed by this step; lower --learning-rate, or go on from the last checkpoint with --resume.";
 
+    // More do not make a step of some megabytes faster.
+    private const int StepThreads = 8;
+
     private readonly LoraOptions _lora;
     private readonly ObjectiveOptions _objective;
     private readonly OptimizerOptions _optimizerOptions;
@@ -103,7 +106,10 @@ internal sealed class PolicyLearner : IPolicyLearner
             group.LearningRate = learningRate;
         }
 
+        // Element by element: as many threads as there are give the same bits, which the sums of the norm would not.
+        set_num_threads(Math.Min(Environment.ProcessorCount, StepThreads));
         _optimizer.step();
+        set_num_threads(1);
         return norm;
     }
 

@@ -3,16 +3,19 @@ using System.Runtime.CompilerServices;
 namespace LrIad.Engine.Compute;
 
 /// <summary>
-/// Memory that lives and dies together. Buffers are carved from it one after another and freed all at once, when the arena is disposed.
+/// Memory that lives and dies together. Small buffers are carved from it one after another, large ones have their own; all are freed at once, when the arena is disposed.
 /// Fresh memory is zero.
 /// </summary>
 internal sealed class Arena : IDisposable
 {
     private const int Alignment = 256;
-    private const long ChunkBytes = 16L << 20;
+    private const long ChunkBytes = 1L << 20;
 
     private readonly Backend _backend;
     private readonly List<Storage> _storages = [];
+
+    // What small pieces are carved from.
+    private Storage? _chunk;
     private long _free;
 
     internal Arena(Backend backend, string name)
@@ -54,23 +57,33 @@ internal sealed class Arena : IDisposable
         }
 
         _storages.Clear();
-        _free = 0;
+        (_chunk, _free) = (null, 0);
     }
 
     private (Storage Storage, long Offset) Take(long bytes)
     {
         bytes = Math.Max(Alignment, (bytes + Alignment - 1) / Alignment * Alignment);
-        if (bytes > _free)
+        if (bytes >= ChunkBytes)
         {
-            var chunk = Math.Max(bytes, ChunkBytes);
-            _storages.Add(_backend.CreateStorage(chunk, Name));
-            _free = chunk;
-            Bytes += chunk;
+            return (Add(bytes), 0);
         }
 
-        var storage = _storages[^1];
-        var offset = storage.Bytes - _free;
+        if (_chunk is null || bytes > _free)
+        {
+            _chunk = Add(ChunkBytes);
+            _free = ChunkBytes;
+        }
+
+        var offset = ChunkBytes - _free;
         _free -= bytes;
-        return (storage, offset);
+        return (_chunk, offset);
+    }
+
+    private Storage Add(long bytes)
+    {
+        var storage = _backend.CreateStorage(bytes, Name);
+        _storages.Add(storage);
+        Bytes += bytes;
+        return storage;
     }
 }

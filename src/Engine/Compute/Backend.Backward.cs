@@ -25,35 +25,46 @@ internal abstract partial class Backend
     /// <param name="saved">What the forward pass kept.</param>
     /// <param name="dy">[T, H] float32.</param>
     /// <param name="dx">[T, H] float32 out; may be dy itself.</param>
-    public void FeedForwardBackward(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx)
+    /// <param name="roundedDy">dy of <see cref="ActivationType"/>, as products take it, if it is there already.</param>
+    /// <param name="roundedDx">Where dx is wanted so too; may be <paramref name="roundedDy"/> itself.</param>
+    public void FeedForwardBackward(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx, Tensor roundedDy = default, Tensor roundedDx = default)
     {
         ArgumentNullException.ThrowIfNull(weights);
         Check.Columns(weights.Up.Inputs, x, nameof(x));
         Check.Shape(x.Rows, weights.SavedColumns, saved, nameof(saved));
         Check.Gradient(x, dy, nameof(dy));
         Check.Gradient(x, dx, nameof(dx));
-        FeedForwardBackwardCore(x, weights, saved, dy, dx);
+        Check.Rounded(x, roundedDy, nameof(roundedDy));
+        Check.Rounded(x, roundedDx, nameof(roundedDx));
+        FeedForwardBackwardCore(x, weights, saved, dy, dx, roundedDy, roundedDx);
     }
 
     /// <summary>do = dy · W of <see cref="ProjectOut"/>; the residual's dy passes on unchanged.</summary>
     /// <param name="dy">[T, H] float32.</param>
     /// <param name="weights">Output product.</param>
     /// <param name="dO">[T, heads · HeadDim] of <see cref="ActivationType"/>, out.</param>
-    public void ProjectOutBackward(Tensor dy, Linear weights, Tensor dO)
+    /// <param name="roundedDy">dy of <see cref="ActivationType"/>, as products take it, if it is there already.</param>
+    public void ProjectOutBackward(Tensor dy, Linear weights, Tensor dO, Tensor roundedDy = default)
     {
         ArgumentNullException.ThrowIfNull(weights);
         Check.Type(ElementType.Float32, dy, nameof(dy));
         Check.Columns(weights.Outputs, dy, nameof(dy));
         Check.Shape(dy.Rows, weights.Inputs, dO, nameof(dO));
         Check.Type(ActivationType, dO, nameof(dO));
-        ProjectOutBackwardCore(dy, weights, dO);
+        if (!roundedDy.IsEmpty)
+        {
+            Check.Shape(dy.Rows, dy.Columns, roundedDy, nameof(roundedDy));
+            Check.Type(ActivationType, roundedDy, nameof(roundedDy));
+        }
+
+        ProjectOutBackwardCore(dy, weights, dO, roundedDy);
     }
 
     /// <summary>dq, dk and dv of <see cref="Attend"/>.</summary>
     /// <param name="q">[T, heads · HeadDim] rotated queries.</param>
     /// <param name="kv">Keys and values.</param>
     /// <param name="work">As in the forward pass.</param>
-    /// <param name="o">[T, heads · HeadDim] output of the forward pass.</param>
+    /// <param name="o">[T, heads · HeadDim] output of the forward pass, where <see cref="KeepsAttentionOutput"/>; else anything of that shape.</param>
     /// <param name="logSumExp">[T, heads] from the forward pass.</param>
     /// <param name="dO">[T, heads · HeadDim] of <see cref="ActivationType"/>.</param>
     /// <param name="dq">[T, heads · HeadDim] of <see cref="ActivationType"/>, out.</param>
@@ -85,9 +96,11 @@ internal abstract partial class Backend
     /// <param name="dy">[T, H] float32 gradient of the residual stream after attention.</param>
     /// <param name="dx">[T, H] float32 out; may be dy itself.</param>
     /// <param name="gradient">Factor gradients, float32, added to.</param>
+    /// <param name="roundedDx">Where dx is wanted in <see cref="ActivationType"/> too, as products take it.</param>
+    /// <param name="mask">As it came out of the forward pass; empty: it is drawn again.</param>
     public void ProjectQkvBackward(
         Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows,
-        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient)
+        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient, Tensor roundedDx = default, View<uint> mask = default)
     {
         ArgumentNullException.ThrowIfNull(weights);
         ArgumentNullException.ThrowIfNull(rotary);
@@ -98,6 +111,7 @@ internal abstract partial class Backend
         Check.Kv(dKv, rotary, weights.Key.Outputs, dq.Columns);
         Check.Gradient(x, dy, nameof(dy));
         Check.Gradient(x, dx, nameof(dx));
+        Check.Rounded(x, roundedDx, nameof(roundedDx));
         Check.Adapter(adapter, weights);
         Check.Adapter(gradient, weights);
         if (adapter is not null)
@@ -106,17 +120,17 @@ internal abstract partial class Backend
             Check.Shape(x.Rows, 2 * adapter.Rank, lowRank, nameof(lowRank));
         }
 
-        ProjectQkvBackwardCore(x, weights, adapter, dropout, rotary, rows, lowRank, dq, dKv, dy, dx, gradient);
+        ProjectQkvBackwardCore(x, weights, adapter, dropout, rotary, rows, lowRank, dq, dKv, dy, dx, gradient, roundedDx, mask);
     }
 
     /// <summary>Core of <see cref="LogProbBackward"/>.</summary>
     protected abstract void LogProbBackwardCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<float> logSumExp, View<float> dLogProb, Tensor dx);
 
     /// <summary>Core of <see cref="FeedForwardBackward"/>.</summary>
-    protected abstract void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx);
+    protected abstract void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx, Tensor roundedDy, Tensor roundedDx);
 
     /// <summary>Core of <see cref="ProjectOutBackward"/>.</summary>
-    protected abstract void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO);
+    protected abstract void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO, Tensor roundedDy);
 
     /// <summary>Core of <see cref="AttendBackward"/>.</summary>
     protected abstract void AttendBackwardCore(Tensor q, KvLayer kv, AttentionWork work, Tensor o, Tensor logSumExp, Tensor dO, Tensor dq, KvLayer dKv);
@@ -124,5 +138,5 @@ internal abstract partial class Backend
     /// <summary>Core of <see cref="ProjectQkvBackward"/>.</summary>
     protected abstract void ProjectQkvBackwardCore(
         Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows,
-        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient);
+        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient, Tensor roundedDx, View<uint> mask);
 }

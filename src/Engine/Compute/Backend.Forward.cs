@@ -60,7 +60,8 @@ internal abstract partial class Backend
     /// <param name="q">[T, heads · HeadDim] out: rotated queries.</param>
     /// <param name="kv">Cache of this layer.</param>
     /// <param name="lowRank">[T, 2 · rank] float32 out: A·x of query then value (zero for rows without adapter), kept for the backward pass; empty: not kept.</param>
-    public void ProjectQkv(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank)
+    /// <param name="mask">2 · T · ⌈H / 32⌉ words in which the backend may leave dropout's mask for the backward pass; empty: not kept.</param>
+    public void ProjectQkv(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank, View<uint> mask = default)
     {
         ArgumentNullException.ThrowIfNull(weights);
         ArgumentNullException.ThrowIfNull(rotary);
@@ -74,7 +75,7 @@ internal abstract partial class Backend
             Check.Shape(x.Rows, 2 * adapter.Rank, lowRank, nameof(lowRank));
         }
 
-        ProjectQkvCore(x, weights, adapter, dropout, rotary, rows, q, kv, lowRank);
+        ProjectQkvCore(x, weights, adapter, dropout, rotary, rows, q, kv, lowRank, mask);
     }
 
     /// <summary>
@@ -189,7 +190,7 @@ internal abstract partial class Backend
     protected abstract void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x);
 
     /// <summary>Core of <see cref="ProjectQkv"/>.</summary>
-    protected abstract void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank);
+    protected abstract void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank, View<uint> mask);
 
     /// <summary>Core of <see cref="Attend"/>.</summary>
     protected abstract void AttendCore(Tensor q, KvLayer kv, AttentionWork work, Tensor o, Tensor logSumExp);

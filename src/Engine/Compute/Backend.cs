@@ -17,6 +17,9 @@ internal abstract partial class Backend : IDisposable
     /// <summary>Bytes that can still be taken, or null where only trying tells.</summary>
     public virtual long? FreeBytes => null;
 
+    /// <summary>Whether <see cref="AttendBackward"/> reads what attention has given; if not, nobody need keep it.</summary>
+    public virtual bool KeepsAttentionOutput => true;
+
     /// <summary>A new, empty arena.</summary>
     /// <param name="name">What the memory is for; named in out-of-memory errors.</param>
     public Arena CreateArena(string name) => new(this, name);

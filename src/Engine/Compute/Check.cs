@@ -49,6 +49,14 @@ internal static class Check
         Type(ElementType.Float32, tensor, operand, operation);
     }
 
+    public static void Rounded(Tensor of, Tensor tensor, string operand, [CallerMemberName] string operation = "")
+    {
+        if (!tensor.IsEmpty)
+        {
+            Same(of, tensor, operand, operation);
+        }
+    }
+
     public static void Length<T>(int length, View<T> view, string operand, [CallerMemberName] string operation = "")
         where T : unmanaged
     {

@@ -7,29 +7,25 @@ namespace LrIad.Engine.Learn;
 
 /// <summary>What training takes of a GPU's memory, known from sizes and options before anything is loaded. All in bytes.</summary>
 /// <param name="Weights">The model.</param>
-/// <param name="Rounding">What the driver adds to the large ones of its matrices.</param>
 /// <param name="Rollout">Drawing completions: caches of keys and values, and buffers; with evaluation during the run, twice that.</param>
 /// <param name="Passes">Training passes: what the forward pass keeps for the backward one.</param>
 /// <param name="Scratch">What single operations borrow, and the vision encoder's buffers.</param>
 /// <param name="PassRows">Rows of a training pass; at least one whole group's.</param>
 /// <param name="Recompute">Whether the backward pass computes every layer once more, so that little need be kept.</param>
-internal sealed record MemoryPlan(long Weights, long Rounding, long Rollout, long Passes, long Scratch, int PassRows, bool Recompute)
+internal sealed record MemoryPlan(long Weights, long Rollout, long Passes, long Scratch, int PassRows, bool Recompute)
 {
     /// <summary>Rows of a training pass, whole groups, where memory is no matter: more do not make it faster.</summary>
-    private const int FastPassRows = 4096;
+    private const int FastPassRows = 4608;
 
     // What operations on the GPU work through at a time.
-    private const int FeedForwardRows = 4096;
+    private const int GatedRows = 2560;
     private const int ScoredRows = 1024;
     private const int GradientSplits = 64;
-
-    // The driver's pool gives memory from this size on in multiples of it (seen on an H100, driver 580).
-    private const long PoolPiece = 32L << 20;
 
     private const double GiB = 1L << 30;
 
     /// <summary>All of it.</summary>
-    public long Total => Weights + Rounding + Rollout + Passes + Scratch;
+    public long Total => Weights + Rollout + Passes + Scratch;
 
     /// <summary>The limits of a run's generator.</summary>
     public static GeneratorLimits Limits(TrainConfig config)
@@ -77,33 +73,28 @@ internal sealed record MemoryPlan(long Weights, long Rounding, long Rollout, lon
     /// <summary>It in words.</summary>
     /// <param name="freeBytes">What there is, where that is known.</param>
     public string Describe(long? freeBytes) => FormattableString.Invariant(
-        $"{Total / GiB:F1} GiB{(freeBytes is { } free ? FormattableString.Invariant($" of {free / GiB:F1} free") : "")}: {(Weights + Rounding) / GiB:F1} weights, {Rollout / GiB:F1} drawing completions, {Passes / GiB:F1} training passes of {PassRows:N0} rows{(Recompute ? ", every layer computed twice" : "")}, {Scratch / GiB:F1} scratch");
+        $"{Total / GiB:F1} GiB{(freeBytes is { } free ? FormattableString.Invariant($" of {free / GiB:F1} free") : "")}: {Weights / GiB:F1} weights, {Rollout / GiB:F1} drawing completions, {Passes / GiB:F1} training passes of {PassRows:N0} rows{(Recompute ? ", every layer computed twice" : "")}, {Scratch / GiB:F1} scratch");
 
     private static MemoryPlan Of(ModelGeometry geometry, TrainConfig config, ElementType type, int passRows, bool recompute)
     {
         var (text, limits) = (geometry.Text, Limits(config));
         var generators = config.EvalData is null ? 1 : 2;
         return new MemoryPlan(
-            Matrices(geometry).Sum(matrix => matrix.Count * matrix.Bytes), Matrices(geometry).Sum(matrix => matrix.Count * (RoundedUp(matrix.Bytes) - matrix.Bytes)), generators * Generator.Bytes(text, type, limits),
-            PolicyPass.Bytes(text, type, passRows, PassSegments(config), config.Lora.Rank, recompute) + (2 * AdapterBytes(geometry, config)), ScratchBytes(geometry, config, type, passRows), passRows, recompute);
+            WeightBytes(geometry), generators * Generator.Bytes(text, type, limits),
+            PolicyPass.Bytes(text, type, passRows, PassSegments(config), config.Lora.Rank, recompute) + (2 * AdapterBytes(geometry, config)), ScratchBytes(geometry, config, type, Math.Max(passRows, RunningBatch.Rows(limits))), passRows, recompute);
     }
 
-    // How many there are of each matrix and what one takes; those that lie together are one.
-    private static IEnumerable<(int Count, long Bytes)> Matrices(ModelGeometry geometry)
+    // Of all matrices; vectors are next to nothing.
+    private static long WeightBytes(ModelGeometry geometry)
     {
         var (text, vision) = (geometry.Text, geometry.Vision);
-        long hidden = text.Hidden, queries = (long)text.Heads * text.HeadDim, keys = (long)text.KeyValueHeads * text.HeadDim, merged = (long)vision.EmbedDim * vision.MergeSize * vision.MergeSize;
-        (int Count, long Parameters)[] all =
-        [
-            (text.Layers, hidden * (queries + (2 * keys))), (text.Layers, hidden * queries), (text.Layers, 2 * hidden * text.Intermediate), (text.Layers, hidden * text.Intermediate),
-            (text.TiedHead ? 1 : 2, hidden * text.Vocabulary),
-            (vision.Depth, 3L * vision.EmbedDim * vision.EmbedDim), (vision.Depth, (long)vision.EmbedDim * vision.EmbedDim), (2 * vision.Depth, (long)vision.EmbedDim * vision.Intermediate),
-            (1, (long)vision.PatchValues * vision.EmbedDim), (1, merged * merged), (1, merged * hidden),
-        ];
-        return all.Select(matrix => (matrix.Count, matrix.Parameters * sizeof(ushort)));
+        long hidden = text.Hidden, queries = (long)text.Heads * text.HeadDim, keys = (long)text.KeyValueHeads * text.HeadDim;
+        long embed = vision.EmbedDim, merged = embed * vision.MergeSize * vision.MergeSize;
+        var layer = hidden * ((2 * queries) + (2 * keys) + (3L * text.Intermediate));
+        var visionLayer = embed * ((4 * embed) + (2L * vision.Intermediate));
+        var others = ((text.TiedHead ? 1 : 2) * hidden * text.Vocabulary) + (vision.PatchValues * embed) + (merged * (merged + hidden));
+        return sizeof(ushort) * ((text.Layers * layer) + (vision.Depth * visionLayer) + others);
     }
-
-    private static long RoundedUp(long bytes) => bytes < PoolPiece ? bytes : (bytes + PoolPiece - 1) / PoolPiece * PoolPiece;
 
     private static long AdapterBytes(ModelGeometry geometry, TrainConfig config)
     {
@@ -112,13 +103,13 @@ internal sealed record MemoryPlan(long Weights, long Rounding, long Rollout, lon
     }
 
     // Each buffer as large as its largest use: rows before and after norms (three), of q | k | v, of the feed-forward block's inside (two), logits and their gradient,
-    // sums over rows in parts, dropout masks; images.
+    // sums over rows in parts; images.
     private static long ScratchBytes(ModelGeometry geometry, TrainConfig config, ElementType type, int passRows)
     {
         var (text, vision) = (geometry.Text, geometry.Vision);
         long hidden = text.Hidden, queries = (long)text.Heads * text.HeadDim, keys = (long)text.KeyValueHeads * text.HeadDim, a = type.Bytes();
-        var (inside, scored) = (Math.Min(passRows, FeedForwardRows), Math.Min(passRows, ScoredRows));
-        var rows = passRows * ((3 * hidden * a) + ((queries + (2 * keys)) * a) + (hidden / 4) + (2L * config.Lora.Rank * sizeof(float)));
+        var (inside, scored) = (Math.Min(passRows, GatedRows), Math.Min(passRows, ScoredRows));
+        var rows = passRows * ((3 * hidden * a) + ((queries + (2 * keys)) * a) + (2L * config.Lora.Rank * sizeof(float)));
         var block = inside * 3L * text.Intermediate * a;
         var logits = scored * (long)text.Vocabulary * (sizeof(float) + a);
         var sums = GradientSplits * (long)config.Lora.Rank * Math.Max(2 * hidden, queries + keys) * sizeof(float);

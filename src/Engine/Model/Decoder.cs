@@ -28,25 +28,29 @@ internal sealed class Tape
         {
             var x = arena.Allocate(type, maxRows, text.Hidden);
             Layers[i] = recompute && i > 0 ? Layers[0] with { X = x } : new Layer(
-                x, arena.Allocate(type, maxRows, queries), arena.Allocate(type, maxRows, queries),
+                x, arena.Allocate(type, maxRows, queries), i > 0 && !backend.KeepsAttentionOutput ? Layers[0].O : arena.Allocate(type, maxRows, queries),
                 arena.Allocate(ElementType.Float32, maxRows, text.Heads), arena.Allocate(ElementType.Float32, maxRows, 2 * rank),
-                arena.Allocate(type, maxRows, text.Hidden), arena.Allocate(type, maxRows, model.Layers[i].FeedForward.SavedColumns));
+                arena.Allocate(type, maxRows, text.Hidden), arena.Allocate(type, maxRows, model.Layers[i].FeedForward.SavedColumns),
+                type == ElementType.Float32 ? default : arena.Allocate<uint>(2 * maxRows * MaskWords(text)));
         }
 
         DQuery = arena.Allocate(type, maxRows, queries);
         DOutput = arena.Allocate(type, maxRows, queries);
         DX = arena.Allocate(ElementType.Float32, maxRows, text.Hidden);
+        Rounded = type == ElementType.Float32 ? default : arena.Allocate(type, maxRows, text.Hidden);
         var kv = cache.Layers[0];
         DKeyValue = kv with { Data = arena.Allocate(ElementType.Float32, kv.Data.Rows, kv.Data.Columns) };
     }
 
-    /// <summary>Bytes it takes for passes of up to <paramref name="maxRows"/> rows over a cache of <paramref name="blocks"/> blocks.</summary>
+    private static int MaskWords(TextGeometry text) => (text.Hidden + 31) / 32;
+
+    /// <summary>Bytes it takes on a GPU for passes of up to <paramref name="maxRows"/> rows over a cache of <paramref name="blocks"/> blocks.</summary>
     public static long Bytes(TextGeometry text, ElementType type, int maxRows, int blocks, int rank, bool recompute)
     {
         ArgumentNullException.ThrowIfNull(text);
         long hidden = text.Hidden, queries = (long)text.Heads * text.HeadDim;
-        var inside = (type.Bytes() * ((2 * queries) + hidden + (2L * text.Intermediate))) + (sizeof(float) * (text.Heads + (2L * rank)));
-        var row = (text.Layers * hidden * type.Bytes()) + ((recompute ? 1 : text.Layers) * inside) + (2 * queries * type.Bytes()) + (hidden * sizeof(float));
+        var inside = (type.Bytes() * (queries + hidden + (2L * text.Intermediate))) + (sizeof(float) * (text.Heads + (2L * rank) + (2L * MaskWords(text))));
+        var row = (text.Layers * hidden * type.Bytes()) + ((recompute ? 1 : text.Layers) * inside) + (((3 * queries) + hidden) * type.Bytes()) + (hidden * sizeof(float));
         return (maxRows * row) + KvCache.Bytes(text, ElementType.Float32, 1, blocks);
     }
 
@@ -63,6 +67,9 @@ internal sealed class Tape
 
     internal Tensor DX { get; }
 
+    /// <summary>The residual stream's gradient as products take it; empty where they take float32.</summary>
+    internal Tensor Rounded { get; }
+
     internal KvLayer DKeyValue { get; }
 
     /// <summary>The dropout of the pass that was taped.</summary>
@@ -71,7 +78,7 @@ internal sealed class Tape
     /// <summary>The adapter of the pass that was taped.</summary>
     internal AdapterLayer[]? Adapter { get; set; }
 
-    internal sealed record Layer(Tensor X, Tensor Q, Tensor O, Tensor LogSumExp, Tensor LowRank, Tensor Middle, Tensor Saved);
+    internal sealed record Layer(Tensor X, Tensor Q, Tensor O, Tensor LogSumExp, Tensor LowRank, Tensor Middle, Tensor Saved, View<uint> Mask);
 }
 
 /// <summary>The decoder over packed batches: forward for drawing and scoring, and the chain rule back to the adapter's factors.</summary>
@@ -162,6 +169,7 @@ internal sealed class Decoder : IDisposable
         ArgumentNullException.ThrowIfNull(gradients);
         var count = batch.Count;
         var rows = _rows.Slice(0, count);
+        Tensor roundedDx = default;
         for (var i = _model.Layers.Count - 1; i >= 0; i--)
         {
             var (layer, kept, wanted) = (_model.Layers[i], tape.Layers[i], IsLast(i) && batch.Wanted.Count > 0);
@@ -172,8 +180,9 @@ internal sealed class Decoder : IDisposable
 
             var (few, work) = wanted ? (batch.Results, _wantedWork) : (count, _work);
             var (dq, dO) = (Rows(tape.DQuery, few), Rows(tape.DOutput, few));
-            _backend.FeedForwardBackward(Rows(kept.Middle, few), layer.FeedForward, Rows(kept.Saved, few), dx, dx);
-            _backend.ProjectOutBackward(dx, layer.Output, dO);
+            var rounded = tape.Rounded.IsEmpty ? default : Rows(tape.Rounded, few);
+            _backend.FeedForwardBackward(Rows(kept.Middle, few), layer.FeedForward, Rows(kept.Saved, few), dx, dx, roundedDx, rounded);
+            _backend.ProjectOutBackward(dx, layer.Output, dO, rounded);
             _backend.AttendBackward(Rows(kept.Q, few), tape.Cache.Layers[i], work, Rows(kept.O, few), Rows(kept.LogSumExp, few), dO, dq, tape.DKeyValue);
             if (wanted)
             {
@@ -183,7 +192,7 @@ internal sealed class Decoder : IDisposable
 
             _backend.ProjectQkvBackward(
                 Rows(kept.X, count), layer.Qkv, tape.Adapter?[i], tape.Dropout with { Layer = i }, _model.DecoderRotary, rows,
-                Rows(kept.LowRank, count), dq, tape.DKeyValue, dx, dx, gradients[i]);
+                Rows(kept.LowRank, count), dq, tape.DKeyValue, dx, dx, gradients[i], roundedDx = tape.Rounded.IsEmpty ? default : Rows(tape.Rounded, count), kept.Mask);
         }
     }
 
@@ -202,7 +211,7 @@ internal sealed class Decoder : IDisposable
         // What is attention's result later on has room for the queries of all rows.
         var q = Rows(wanted ? _o : kept?.Q ?? _q, count);
         var lowRank = kept is null || adapter is null ? default : Rows(kept.LowRank, count);
-        _backend.ProjectQkv(x, layer.Qkv, adapter, dropout with { Layer = i }, _model.DecoderRotary, _rows.Slice(0, count), q, kv, lowRank);
+        _backend.ProjectQkv(x, layer.Qkv, adapter, dropout with { Layer = i }, _model.DecoderRotary, _rows.Slice(0, count), q, kv, lowRank, kept?.Mask ?? default);
         if (wanted)
         {
             (count, work) = (batch.Results, _wantedWork);

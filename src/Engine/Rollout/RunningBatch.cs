@@ -11,8 +11,11 @@ namespace LrIad.Engine.Rollout;
 /// </summary>
 internal sealed partial class RunningBatch : IDisposable
 {
-    /// <summary>Rows of a prompt pass; more do not make the products faster.</summary>
-    private const int PassRows = 2048;
+    /// <summary>Rows of a prompt pass while others wait for their next tokens.</summary>
+    private const int ServingRows = 2048;
+
+    /// <summary>Rows of a prompt pass where nobody waits; more do not make the products faster.</summary>
+    private const int PassRows = 5120;
 
     private readonly Backend _backend;
     private readonly Decoder _decoder;
@@ -50,7 +53,7 @@ internal sealed partial class RunningBatch : IDisposable
     {
         (_backend, _options, _limits) = (backend, options, limits);
         _endTokens = [.. model.EndTokens];
-        _decoder = new Decoder(model, backend, Rows(limits));
+        _decoder = new Decoder(model, backend, serving ? Rows(limits, ServingRows) : Rows(limits));
         _arena = backend.CreateArena("drawing completions");
         var text = model.Geometry.Text;
         _cache = new KvCache(backend, _arena, backend.ActivationType, text.Layers, text.KeyValueHeads, text.HeadDim, CacheBlocks(limits, options.ProbeSuffix.Length));
@@ -74,7 +77,14 @@ internal sealed partial class RunningBatch : IDisposable
     /// <summary>Whether a group waits for <see cref="Start"/>.</summary>
     public bool HasOpened => _opened.Count > 0;
 
-    /// <summary>Bytes it takes.</summary>
+    /// <summary>Rows that a pass can have, where it does not serve.</summary>
+    public static int Rows(GeneratorLimits limits)
+    {
+        ArgumentNullException.ThrowIfNull(limits);
+        return Rows(limits, (int)Math.Min(PassRows, (long)limits.Prompts * limits.PromptLength));
+    }
+
+    /// <summary>Bytes it takes, where it does not serve.</summary>
     public static long Bytes(TextGeometry text, ElementType type, GeneratorLimits limits)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -283,7 +293,7 @@ internal sealed partial class RunningBatch : IDisposable
         _arena.Dispose();
     }
 
-    private static int Rows(GeneratorLimits limits) => Math.Max(Math.Max(PassRows, limits.CompletionLength), Math.Max(limits.PromptLength, limits.Sequences));
+    private static int Rows(GeneratorLimits limits, int passRows) => Math.Max(Math.Max(passRows, limits.CompletionLength), Math.Max(limits.PromptLength, limits.Sequences));
 
     private static int CacheBlocks(GeneratorLimits limits, int probeLength) =>
         (limits.Prompts * (KvCache.BlocksFor(limits.PromptLength) + KvCache.BlocksFor(probeLength))) + (limits.Sequences * KvCache.BlocksFor(limits.CompletionLength));

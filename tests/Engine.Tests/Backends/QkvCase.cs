@@ -52,6 +52,9 @@ internal sealed class QkvCase
 
     public int Rank { get; }
 
+    /// <summary>Whether the backward pass finds the forward pass's mask.</summary>
+    public bool KeepMask { get; init; }
+
     /// <summary>Columns of the queries.</summary>
     public int Queries { get; }
 
@@ -77,7 +80,8 @@ internal sealed class QkvCase
         return new QkvOperands(
             device.Put(Matrix.Rows(X, Hidden, rows), rows.Length), new QkvWeights(_norm.On(device), _query.On(device), _key.On(device), _value.On(device)),
             Adapter(device, Factors), Dropout, _rotary, device.Put(rows.Select(row => Rows[row]).ToArray()),
-            device.New(rows.Length, Queries), new KvLayer(device.Put(kv, Blocks), Heads, HeadDim), Rank > 0 ? device.New(rows.Length, 2 * Rank, ElementType.Float32) : default);
+            device.New(rows.Length, Queries), new KvLayer(device.Put(kv, Blocks), Heads, HeadDim), Rank > 0 ? device.New(rows.Length, 2 * Rank, ElementType.Float32) : default,
+            KeepMask ? device.New<uint>(2 * rows.Length * ((Hidden + 31) / 32)) : default);
     }
 
     public QkvOperands On(Device device) => On(device, [.. Enumerable.Range(0, RowCount)]);
@@ -152,10 +156,10 @@ internal sealed class QkvCase
 }
 
 internal sealed record QkvOperands(
-    Tensor X, QkvWeights Weights, AdapterLayer? Adapter, Dropout Dropout, Rotary Rotary, View<TokenRow> Rows, Tensor Q, KvLayer Kv, Tensor LowRank)
+    Tensor X, QkvWeights Weights, AdapterLayer? Adapter, Dropout Dropout, Rotary Rotary, View<TokenRow> Rows, Tensor Q, KvLayer Kv, Tensor LowRank, View<uint> Mask)
 {
-    public void Forward(Device device) => device.Backend.ProjectQkv(X, Weights, Adapter, Dropout, Rotary, Rows, Q, Kv, LowRank);
+    public void Forward(Device device) => device.Backend.ProjectQkv(X, Weights, Adapter, Dropout, Rotary, Rows, Q, Kv, LowRank, Mask);
 
     public void Backward(Device device, Tensor dq, Tensor dKv, Tensor dy, Tensor dx, AdapterLayer? gradient) =>
-        device.Backend.ProjectQkvBackward(X, Weights, Adapter, Dropout, Rotary, Rows, LowRank, dq, Kv with { Data = dKv }, dy, dx, gradient);
+        device.Backend.ProjectQkvBackward(X, Weights, Adapter, Dropout, Rotary, Rows, LowRank, dq, Kv with { Data = dKv }, dy, dx, gradient, mask: Mask);
 }

@@ -44,8 +44,8 @@ internal sealed class FailingBackend(Backend inner) : Backend
 
     protected override void PatchEmbedCore(Tensor pixels, Tensor weight, Tensor x) => inner.PatchEmbed(pixels, weight, x);
 
-    protected override void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank) =>
-        inner.ProjectQkv(x, weights, adapter, dropout, rotary, rows, q, kv, lowRank);
+    protected override void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank, View<uint> mask) =>
+        inner.ProjectQkv(x, weights, adapter, dropout, rotary, rows, q, kv, lowRank, mask);
 
     protected override void AttendCore(Tensor q, KvLayer kv, AttentionWork work, Tensor o, Tensor logSumExp)
     {
@@ -68,14 +68,14 @@ internal sealed class FailingBackend(Backend inner) : Backend
     protected override void SampleCore(Tensor x, HeadWeights head, View<SampleRow> rows, View<uint> masks, HeadResult result) => inner.Sample(x, head, rows, result, masks);
 
     protected override void ProjectQkvBackwardCore(
-        Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient) =>
+        Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient, Tensor roundedDx, View<uint> mask) =>
         throw new NotSupportedException();
 
     protected override void AttendBackwardCore(Tensor q, KvLayer kv, AttentionWork work, Tensor o, Tensor logSumExp, Tensor dO, Tensor dq, KvLayer dKv) => throw new NotSupportedException();
 
-    protected override void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO) => throw new NotSupportedException();
+    protected override void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO, Tensor roundedDy) => throw new NotSupportedException();
 
-    protected override void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx) => throw new NotSupportedException();
+    protected override void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx, Tensor roundedDy, Tensor roundedDx) => throw new NotSupportedException();
 
     protected override void LogProbBackwardCore(Tensor x, HeadWeights head, View<LogProbRow> rows, View<float> logSumExp, View<float> dLogProb, Tensor dx) => throw new NotSupportedException();
 }

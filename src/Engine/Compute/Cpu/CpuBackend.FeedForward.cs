@@ -10,7 +10,7 @@ internal sealed unsafe partial class CpuBackend
         Apply(weights, Rows(o), o.Rows, (float*)y.Address, y.Columns, (float*)x.Address, x.Columns);
 
     /// <inheritdoc/>
-    protected override void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO) =>
+    protected override void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO, Tensor roundedDy) =>
         Multiply(Rows(dy), Weight(weights.Weight), default, (float*)dO.Address, dO.Columns, dy.Rows, dO.Columns, dy.Columns);
 
     /// <inheritdoc/>
@@ -33,7 +33,7 @@ internal sealed unsafe partial class CpuBackend
     }
 
     /// <inheritdoc/>
-    protected override void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx)
+    protected override void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx, Tensor roundedDy, Tensor roundedDx)
     {
         var (t, inputs, inner, columns) = (x.Rows, x.Columns, weights.Up.Outputs, weights.SavedColumns);
         var dHidden = Borrow(Scratch.Gradient, (long)t * inner);

@@ -4,7 +4,7 @@ internal sealed unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void ProjectQkvCore(
-        Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank)
+        Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank, View<uint> mask)
     {
         var (t, inputs, keys) = (x.Rows, x.Columns, weights.Key.Outputs);
         var normed = Borrow(Scratch.Normed, (long)t * inputs);
@@ -29,7 +29,7 @@ internal sealed unsafe partial class CpuBackend
     /// <inheritdoc/>
     protected override void ProjectQkvBackwardCore(
         Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows,
-        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient)
+        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient, Tensor roundedDx, View<uint> mask)
     {
         var (t, inputs, keys) = (x.Rows, x.Columns, weights.Key.Outputs);
         var queries = Borrow(Scratch.Gradient, (long)t * dq.Columns);

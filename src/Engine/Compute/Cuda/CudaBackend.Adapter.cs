@@ -16,9 +16,9 @@ internal sealed unsafe partial class CudaBackend
     private const int GradientSplits = 64;
 
     /// <summary>t = A·dropout(x̂) of query, then value; 0 for rows without adapter.</summary>
-    private void LowRankOf(AdapterLayer adapter, Dropout dropout, View<TokenRow> rows, nint normed, int columns, nint t)
+    private void LowRankOf(AdapterLayer adapter, Dropout dropout, View<TokenRow> rows, nint normed, int columns, nint t, View<uint> mask)
     {
-        var (query, value) = Masks(dropout, rows, columns);
+        var (query, value) = Masks(dropout, rows, columns, mask, drawn: false);
         LaunchLowRank(
             new LowRankSide(adapter.Query.A.Address, query, 0, columns, columns, 1), new LowRankSide(adapter.Value.A.Address, value, 0, columns, columns, 1),
             normed, columns, rows, t, adapter.Rank, Scale(dropout));
@@ -28,11 +28,11 @@ internal sealed unsafe partial class CudaBackend
     /// The gradients of all four factors, added to <paramref name="gradient"/>, and that of the norm's output, added to <paramref name="dNormed"/>, from rows of
     /// dq | dk | dv with respect to the products.
     /// </summary>
-    private void LowRankBackward(AdapterLayer adapter, AdapterLayer gradient, Dropout dropout, View<TokenRow> rows, nint t, nint normed, int columns, nint dQkv, nint dNormed)
+    private void LowRankBackward(AdapterLayer adapter, AdapterLayer gradient, Dropout dropout, View<TokenRow> rows, View<uint> mask, nint t, nint normed, int columns, nint dQkv, nint dNormed)
     {
         var (count, rank, queries, values) = (rows.Length, adapter.Rank, adapter.Query.B.Rows, adapter.Value.B.Rows);
         var width = queries + (2 * values);
-        var (query, value) = Masks(dropout, rows, columns);
+        var (query, value) = Masks(dropout, rows, columns, mask, drawn: !mask.IsEmpty);
 
         // dB = dyᵀ·t and dt = dy·B, a product's columns each; then dA = dtᵀ·dropout(x̂) and dx̂ += dropout(dt·A).
         FactorSide B(Tensor b, int offset) => new(b.Address, 0, 0, offset, b.Rows, 1, rank);
@@ -52,7 +52,7 @@ internal sealed unsafe partial class CudaBackend
     private static float Scale(Dropout dropout) => 1 / (1 - dropout.Probability);
 
     // A bit a channel that is kept, for query and value; none without dropout.
-    private (nint Query, nint Value) Masks(Dropout dropout, View<TokenRow> rows, int columns)
+    private (nint Query, nint Value) Masks(Dropout dropout, View<TokenRow> rows, int columns, View<uint> kept, bool drawn)
     {
         if (dropout.Probability == 0)
         {
@@ -61,14 +61,18 @@ internal sealed unsafe partial class CudaBackend
 
         var words = (columns + 31) / 32;
         var bytes = (long)rows.Length * words * sizeof(uint);
-        var mask = Borrow(Scratch.Mask, 2 * bytes);
-        var (key, counter, threshold) = Philox.DropoutCounters(dropout);
-        _kernels.Dropout.Launch(Stream, new DropoutArgs(rows.Address, mask, (uint)key, (uint)(key >> 32), counter, (uint)dropout.Step, threshold, words), rows.Length, 2, 256);
+        var mask = kept.IsEmpty ? Borrow(Scratch.Mask, 2 * bytes) : kept.Slice(0, 2 * rows.Length * words).Address;
+        if (!drawn)
+        {
+            var (key, counter, threshold) = Philox.DropoutCounters(dropout);
+            _kernels.Dropout.Launch(Stream, new DropoutArgs(rows.Address, mask, (uint)key, (uint)(key >> 32), counter, (uint)dropout.Step, threshold, words), rows.Length, 2, 256);
+        }
+
         return (mask, (nint)(mask + bytes));
     }
 
     private void LaunchLowRank(LowRankSide query, LowRankSide value, nint x, int stride, View<TokenRow> rows, nint result, int rank, float scale) =>
-        _kernels.LowRank.Launch(Stream, new LowRankArgs(query, value, x, rows.Address, result, rows.Length, stride, rank, scale), Blocks(rows.Length, LowRankRows), 2, 256);
+        _kernels.LowRank.Launch(Stream, new LowRankArgs(query, value, x, rows.Address, result, rows.Length, stride, rank, scale), 2 * Blocks(rows.Length, LowRankRows), 1, 256);
 
     private void AddFactorGradient(FactorSide query, FactorSide value, nint x, int stride, int count, nint s, int rank, float scale)
     {

@@ -29,7 +29,7 @@ internal sealed unsafe partial class CudaBackend
     }
 
     /// <inheritdoc/>
-    protected override void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx)
+    protected override void FeedForwardBackwardCore(Tensor x, FeedForwardWeights weights, Tensor saved, Tensor dy, Tensor dx, Tensor roundedDy, Tensor roundedDx)
     {
         Activation(x, nameof(x));
         if (weights.Gate is not { } gate)
@@ -38,10 +38,11 @@ internal sealed unsafe partial class CudaBackend
         }
 
         var (inner, columns) = (weights.Up.Outputs, x.Columns);
-        for (var first = 0; first < x.Rows; first += FeedForwardRows)
+        var piece = FeedForwardPiece(x.Rows, weights);
+        for (var first = 0; first < x.Rows; first += piece)
         {
-            var rows = Math.Min(FeedForwardRows, x.Rows - first);
-            var rounded = Rounded(dy.Slice(first, rows));
+            var rows = Math.Min(piece, x.Rows - first);
+            var rounded = roundedDy.IsEmpty ? Rounded(dy.Slice(first, rows)) : roundedDy.Slice(first, rows).Address;
             var dh = Borrow(Scratch.Activated, (long)rows * inner * sizeof(ushort));
             MultiplyBack(weights.Down, rounded, rows, dh);
             var dHidden = Borrow(Scratch.Hidden, (long)rows * 2 * inner * sizeof(ushort));
@@ -49,21 +50,21 @@ internal sealed unsafe partial class CudaBackend
                 Stream, new GatedSiluBackwardArgs(saved.Slice(first, rows).Address, dh, dHidden, rows, inner), Blocks((long)rows * inner / 16, 256), 1, 256);
             var dNormed = Borrow(Scratch.Normed, (long)rows * columns * sizeof(ushort));
             MultiplyBack([gate, weights.Up], dHidden, rows, dNormed);
-            NormalizeBackward(x.Slice(first, rows), weights.Norm, dNormed, dy.Slice(first, rows), dx.Slice(first, rows), default, rows);
+            NormalizeBackward(x.Slice(first, rows), weights.Norm, dNormed, dy.Slice(first, rows), dx.Slice(first, rows), new NormBackwardArgs { Rounded = roundedDx.IsEmpty ? 0 : roundedDx.Slice(first, rows).Address }, rows);
         }
     }
 
     /// <inheritdoc/>
-    protected override void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO)
+    protected override void ProjectOutBackwardCore(Tensor dy, Linear weights, Tensor dO, Tensor roundedDy)
     {
         Activation(dO, nameof(dO));
-        MultiplyBack(weights, Rounded(dy), dy.Rows, dO.Address);
+        MultiplyBack(weights, roundedDy.IsEmpty ? Rounded(dy) : roundedDy.Address, dy.Rows, dO.Address);
     }
 
     /// <inheritdoc/>
     protected override void ProjectQkvBackwardCore(
         Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows,
-        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient)
+        Tensor lowRank, Tensor dq, KvLayer dKv, Tensor dy, Tensor dx, AdapterLayer? gradient, Tensor roundedDx, View<uint> mask)
     {
         Activation(x, nameof(x));
         var (count, queries, keys) = (x.Rows, weights.Query.Outputs, weights.Key.Outputs);
@@ -78,10 +79,10 @@ internal sealed unsafe partial class CudaBackend
         {
             var normed = Borrow(Scratch.Normed, x.Length * sizeof(ushort));
             Normalize(x, weights.Norm, normed, default, count);
-            LowRankBackward(adapter, gradient!, dropout, rows, lowRank.Address, normed, x.Columns, dQkv, dNormed);
+            LowRankBackward(adapter, gradient!, dropout, rows, mask, lowRank.Address, normed, x.Columns, dQkv, dNormed);
         }
 
-        NormalizeBackward(x, weights.Norm, dNormed, dy, dx, default, count);
+        NormalizeBackward(x, weights.Norm, dNormed, dy, dx, new NormBackwardArgs { Rounded = Address(roundedDx) }, count);
     }
 
     /// <summary>dx = residual + ∂norm/∂xᵀ · dy, of the rows themselves or of those that <paramref name="extra"/> gathers.</summary>
@@ -95,7 +96,7 @@ internal sealed unsafe partial class CudaBackend
         _kernels.NormBackward.Launch(
             Stream,
             extra with { X = x.Address, Weight = norm.Weight.Address, Dy = dy, Residual = residual.Address, Dx = dx.Address, Count = rows, Columns = x.Columns, Epsilon = norm.Epsilon },
-            (rows + 3) / 4, 1, 128);
+            rows, 1, NormThreads(x.Columns));
     }
 
     // A product takes bfloat16.

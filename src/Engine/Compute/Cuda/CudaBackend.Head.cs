@@ -83,7 +83,7 @@ internal sealed unsafe partial class CudaBackend
             truncate.Launch(Stream, args, count, 1, 1024);
         }
 
-        _kernels.HeadParts.Launch(Stream, args, count, HeadSplits, 256);
+        (args.Samples == 0 ? _kernels.HeadScored : _kernels.HeadParts).Launch(Stream, args, count, HeadSplits, 256);
         if (args.TopCount > 0)
         {
             _kernels.HeadTop.Launch(Stream, args, count, 1, 1024);

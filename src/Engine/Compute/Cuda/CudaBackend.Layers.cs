@@ -2,8 +2,17 @@ namespace LrIad.Engine.Compute.Cuda;
 
 internal sealed unsafe partial class CudaBackend
 {
-    /// <summary>Rows of a feed-forward block computed side by side: more do not make the products faster, and their scratch would grow without bound.</summary>
+    /// <summary>Rows of a feed-forward block computed side by side, of the decoder's and of other ones: more make the products slower or no faster, and their scratch would grow without bound.</summary>
+    private const int GatedRows = 2560;
     private const int FeedForwardRows = 4096;
+
+    // As in native/kernels/qkv.cuh.
+    private const int QkvAdapterThreads = 128;
+    private const int QkvRoom = 2048;
+
+    /// <summary>Rows that a block adds the adapter's part to; half as many where there are fewer rows than the second number.</summary>
+    private const int QkvStrip = 32;
+    private const int QkvManyRows = 1024;
 
     /// <inheritdoc/>
     protected override void EmbedCore(View<int> ids, Tensor table, Tensor features, Tensor x)
@@ -35,7 +44,7 @@ internal sealed unsafe partial class CudaBackend
     }
 
     /// <inheritdoc/>
-    protected override void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank)
+    protected override void ProjectQkvCore(Tensor x, QkvWeights weights, AdapterLayer? adapter, Dropout dropout, Rotary rotary, View<TokenRow> rows, Tensor q, KvLayer kv, Tensor lowRank, View<uint> mask)
     {
         Activation(x, nameof(x));
         var count = x.Rows;
@@ -60,7 +69,7 @@ internal sealed unsafe partial class CudaBackend
         Normalize(x, weights.Norm, normed, default, count);
         if (adapter is not null)
         {
-            LowRankOf(adapter, dropout, rows, normed, x.Columns, low);
+            LowRankOf(adapter, dropout, rows, normed, x.Columns, low, mask);
         }
 
         var width = queries + (2 * keys);
@@ -76,10 +85,16 @@ internal sealed unsafe partial class CudaBackend
             Multiply(weights.Value, normed, count, qkv + ((queries + keys) * sizeof(ushort)), width);
         }
 
-        _kernels.Qkv.Launch(
-            Stream,
-            new QkvArgs(qkv, q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address, low, queryB, valueB, kv.Heads, perHead, kv.HeadDim, rank),
-            count, 1, QkvThreads(kv, perHead));
+        var args = new QkvArgs(qkv, q.Address, kv.Data.Address, rows.Address, tables.Axis.Address, tables.Frequency.Address, low, queryB, valueB, kv.Heads, perHead, kv.HeadDim, rank);
+        if (rank == 0)
+        {
+            _kernels.Qkv.Launch(Stream, args, count, 1, QkvThreads(kv, perHead));
+            return;
+        }
+
+        // As many rows a block as their angles and low-rank values have room for, and as leave all multiprocessors some.
+        var strip = Math.Max(1, Math.Min(count < QkvManyRows ? QkvStrip / 2 : QkvStrip, QkvRoom / Math.Max(kv.HeadDim / 2, 2 * rank)));
+        _kernels.QkvAdapter.Launch(Stream, new QkvAdapterArgs(args, count, strip), Pieces(count, strip), Pieces(width, 16 * 32), QkvAdapterThreads);
     }
 
     // Several matrices as the one they lie in, if they do.
@@ -131,9 +146,10 @@ internal sealed unsafe partial class CudaBackend
             return;
         }
 
-        for (var first = 0; first < x.Rows; first += FeedForwardRows)
+        var piece = FeedForwardPiece(x.Rows, weights);
+        for (var first = 0; first < x.Rows; first += piece)
         {
-            var rows = Math.Min(FeedForwardRows, x.Rows - first);
+            var rows = Math.Min(piece, x.Rows - first);
             var (from, to) = (x.Slice(first, rows), y.Slice(first, rows));
             var normed = Borrow(Scratch.Normed, from.Length * sizeof(ushort));
             Normalize(from, weights.Norm, normed, default, rows);
@@ -179,6 +195,9 @@ internal sealed unsafe partial class CudaBackend
         _kernels.Gelu.Launch(Stream, new GeluArgs(hidden, activated, count, 0), Blocks(count / 32, 256), 1, 256);
         Multiply(weights.Second, activated, features.Rows, features.Address, features.Columns);
     }
+
+    // All as large as each other.
+    private static int FeedForwardPiece(int rows, FeedForwardWeights weights) => Pieces(rows, Math.Max(1, Pieces(rows, weights.Gate is null ? FeedForwardRows : GatedRows)));
 
     /// <summary>y = norm(x), of the rows themselves or of those that <paramref name="extra"/> gathers.</summary>
     private void Normalize(Tensor x, Norm norm, nint y, NormArgs extra, int rows) => _kernels.Norm.Launch(

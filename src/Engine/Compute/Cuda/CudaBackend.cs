@@ -79,6 +79,9 @@ internal sealed unsafe partial class CudaBackend : Backend
     /// <inheritdoc/>
     public override long? FreeBytes => _context.Memory().Free;
 
+    /// <inheritdoc/>
+    public override bool KeepsAttentionOutput => false;
+
     /// <summary>The GPU, for measuring.</summary>
     public CudaContext Context => _context;
 

@@ -13,7 +13,7 @@ internal record struct PixelsArgs(nint Levels, nint Values, nint Pixels, int Pat
 
 internal record struct NormArgs(nint X, nint Weight, nint Bias, nint Y, nint Gather, int Count, int Columns, int LayerNorm, int GatherStride, float Epsilon, int Reserved = 0);
 
-internal record struct NormBackwardArgs(nint X, nint Weight, nint Dy, nint Residual, nint Dx, nint Gather, int Count, int Columns, int GatherStride, float Epsilon);
+internal record struct NormBackwardArgs(nint X, nint Weight, nint Dy, nint Residual, nint Dx, nint Rounded, nint Gather, int Count, int Columns, int GatherStride, float Epsilon);
 
 internal record struct GatedSiluBackwardArgs(nint GateUp, nint Dh, nint DGateUp, int Rows, int Columns);
 
@@ -35,6 +35,8 @@ internal record struct LowRankBackwardArgs(nint Dx, nint S, nint QueryA, nint Va
 
 internal record struct QkvArgs(
     nint Qkv, nint Q, nint Kv, nint Rows, nint Axis, nint Frequency, nint LowRank, nint QueryB, nint ValueB, int Heads, int PerHead, int HeadDim, int Rank);
+
+internal record struct QkvAdapterArgs(QkvArgs Qkv, int Count, int Strip);
 
 internal record struct AttendTile(int Row, int Rows, int FirstRun, int Runs, int Slot);
 

@@ -100,7 +100,7 @@ internal sealed class Kernels : IDisposable
 
     private static readonly int[] Sizes =
     [
-        Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<PixelsArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
+        Unsafe.SizeOf<EmbedArgs>(), Unsafe.SizeOf<ConvertArgs>(), Unsafe.SizeOf<PixelsArgs>(), Unsafe.SizeOf<NormArgs>(), Unsafe.SizeOf<QkvArgs>(), Unsafe.SizeOf<QkvAdapterArgs>(), Unsafe.SizeOf<AttendTile>(), Unsafe.SizeOf<AttendRun>(),
         Unsafe.SizeOf<AttendMerge>(), Unsafe.SizeOf<AttendArgs>(), Unsafe.SizeOf<AttendMergeArgs>(),
         Unsafe.SizeOf<KeyTile>(), Unsafe.SizeOf<RowRun>(), Unsafe.SizeOf<KeyMerge>(), Unsafe.SizeOf<AttendBackwardArgs>(), Unsafe.SizeOf<KeyMergeArgs>(), Unsafe.SizeOf<GatedSiluArgs>(), Unsafe.SizeOf<GeluArgs>(),
         Unsafe.SizeOf<HeadPart>(), Unsafe.SizeOf<HeadArgs>(), Unsafe.SizeOf<ReadArgs>(), Unsafe.SizeOf<WideArgs>(), Unsafe.SizeOf<ProductArgs>(), Unsafe.SizeOf<ProductOp>(), Unsafe.SizeOf<ResidualOp>(), Unsafe.SizeOf<RotateOp>(),
@@ -132,6 +132,7 @@ internal sealed class Kernels : IDisposable
         Pixels = Kernel("lriad_pixels");
         Norm = Kernel("lriad_norm");
         Qkv = Kernel("lriad_qkv");
+        QkvAdapter = Kernel("lriad_qkv_adapter");
         Attend128 = Kernel("lriad_attend_128", AttendSharedBytes(128));
         Attend80 = Kernel("lriad_attend_80", AttendSharedBytes(80));
         if (context.ComputeCapability == Hopper)
@@ -155,6 +156,7 @@ internal sealed class Kernels : IDisposable
         HeadTruncate = Kernel("lriad_head_truncate");
         HeadTruncateMasked = Kernel("lriad_head_truncate_masked");
         HeadParts = Kernel("lriad_head_parts");
+        HeadScored = Kernel("lriad_head_scored");
         HeadTop = Kernel("lriad_head_top");
         HeadFinish = Kernel("lriad_head_finish");
         NormBackward = Kernel("lriad_norm_backward");
@@ -182,6 +184,8 @@ internal sealed class Kernels : IDisposable
     public CudaKernel Norm { get; }
 
     public CudaKernel Qkv { get; }
+
+    public CudaKernel QkvAdapter { get; }
 
     public CudaKernel Attend128 { get; }
 
@@ -221,6 +225,8 @@ internal sealed class Kernels : IDisposable
     public CudaKernel HeadTruncateMasked { get; }
 
     public CudaKernel HeadParts { get; }
+
+    public CudaKernel HeadScored { get; }
 
     public CudaKernel HeadTop { get; }
 
