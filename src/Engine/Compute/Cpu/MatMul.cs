@@ -168,16 +168,17 @@ internal static unsafe class MatMul
         var whole = rows == height && columns == MatMulTile.Columns;
         var sums = whole ? target : buffer;
         var sumsStride = whole ? stride : MatMulTile.Columns;
-        if (depth == 0 && !(whole && start.Bias is null && start.Residual == c && start.ResidualStride == stride))
+        var fresh = depth == 0 && start.Bias is null && start.Residual is null;
+        if (depth == 0 && !fresh && !(whole && start.Bias is null && start.Residual == c && start.ResidualStride == stride))
         {
             Begin(start, sums, sumsStride, row, rows, column, columns);
         }
-        else if (!whole)
+        else if (!whole && !fresh)
         {
             Copy(target, stride, sums, sumsStride, rows, columns);
         }
 
-        MatMulTile.Add(height, a.Data + (row * a.RowStride) + (depth * a.ColumnStride), a.RowStride, rows - 1, a.ColumnStride, scratch, sums, sumsStride, depths);
+        MatMulTile.Add(height, a.Data + (row * a.RowStride) + (depth * a.ColumnStride), a.RowStride, rows - 1, a.ColumnStride, scratch, sums, sumsStride, depths, fresh);
         if (!whole)
         {
             Copy(sums, sumsStride, target, stride, rows, columns);
@@ -198,17 +199,9 @@ internal static unsafe class MatMul
                     sum[j] = residual[j] + bias[j];
                 }
             }
-            else if (!bias.IsEmpty)
-            {
-                bias.CopyTo(sum);
-            }
-            else if (!residual.IsEmpty)
-            {
-                residual.CopyTo(sum);
-            }
             else
             {
-                sum.Clear();
+                (bias.IsEmpty ? residual : bias).CopyTo(sum);
             }
         }
     }

@@ -31,38 +31,39 @@ internal static unsafe class MatMulTile
     /// <param name="c">The sums.</param>
     /// <param name="stride">From one row of sums to the next.</param>
     /// <param name="depths">Length of the chains.</param>
-    public static void Add(int height, float* a, long rowStride, int last, long columnStride, float* b, float* c, long stride, int depths)
+    /// <param name="fresh">The sums start from zero, whatever c has been.</param>
+    public static void Add(int height, float* a, long rowStride, int last, long columnStride, float* b, float* c, long stride, int depths, bool fresh)
     {
         var (r1, r2, r3) = (Math.Min(1, last) * rowStride, Math.Min(2, last) * rowStride, Math.Min(3, last) * rowStride);
         if (height == 4)
         {
-            Add4x16(a, r1, r2, r3, columnStride, b, c, stride, depths);
+            Add4x16(a, r1, r2, r3, columnStride, b, c, stride, depths, fresh);
             return;
         }
 
         var (r4, r5) = (Math.Min(4, last) * rowStride, Math.Min(5, last) * rowStride);
         if (Vector512.IsHardwareAccelerated)
         {
-            Add6x32(a, r1, r2, r3, r4, r5, columnStride, b, c, stride, depths);
+            Add6x32(a, r1, r2, r3, r4, r5, columnStride, b, c, stride, depths, fresh);
         }
         else
         {
-            Add6x16(a, r1, r2, r3, r4, r5, columnStride, b, c, stride, depths);
+            Add6x16(a, r1, r2, r3, r4, r5, columnStride, b, c, stride, depths, fresh);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Add4x16(float* a, long r1, long r2, long r3, long columnStride, float* b, float* c, long stride, int depths)
+    private static void Add4x16(float* a, long r1, long r2, long r3, long columnStride, float* b, float* c, long stride, int depths, bool fresh)
     {
         float* c0 = c, c1 = c0 + stride, c2 = c1 + stride, c3 = c2 + stride;
-        var s00 = Vector256.Load(c0);
-        var s01 = Vector256.Load(c0 + 8);
-        var s10 = Vector256.Load(c1);
-        var s11 = Vector256.Load(c1 + 8);
-        var s20 = Vector256.Load(c2);
-        var s21 = Vector256.Load(c2 + 8);
-        var s30 = Vector256.Load(c3);
-        var s31 = Vector256.Load(c3 + 8);
+        var s00 = fresh ? Vector256<float>.Zero : Vector256.Load(c0);
+        var s01 = fresh ? Vector256<float>.Zero : Vector256.Load(c0 + 8);
+        var s10 = fresh ? Vector256<float>.Zero : Vector256.Load(c1);
+        var s11 = fresh ? Vector256<float>.Zero : Vector256.Load(c1 + 8);
+        var s20 = fresh ? Vector256<float>.Zero : Vector256.Load(c2);
+        var s21 = fresh ? Vector256<float>.Zero : Vector256.Load(c2 + 8);
+        var s30 = fresh ? Vector256<float>.Zero : Vector256.Load(c3);
+        var s31 = fresh ? Vector256<float>.Zero : Vector256.Load(c3 + 8);
         for (var k = 0; k < depths; k++)
         {
             var b0 = Vector256.Load(b);
@@ -94,21 +95,21 @@ internal static unsafe class MatMulTile
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Add6x16(float* a, long r1, long r2, long r3, long r4, long r5, long columnStride, float* b, float* c, long stride, int depths)
+    private static void Add6x16(float* a, long r1, long r2, long r3, long r4, long r5, long columnStride, float* b, float* c, long stride, int depths, bool fresh)
     {
         float* c0 = c, c1 = c0 + stride, c2 = c1 + stride, c3 = c2 + stride, c4 = c3 + stride, c5 = c4 + stride;
-        var s00 = Vector256.Load(c0);
-        var s01 = Vector256.Load(c0 + 8);
-        var s10 = Vector256.Load(c1);
-        var s11 = Vector256.Load(c1 + 8);
-        var s20 = Vector256.Load(c2);
-        var s21 = Vector256.Load(c2 + 8);
-        var s30 = Vector256.Load(c3);
-        var s31 = Vector256.Load(c3 + 8);
-        var s40 = Vector256.Load(c4);
-        var s41 = Vector256.Load(c4 + 8);
-        var s50 = Vector256.Load(c5);
-        var s51 = Vector256.Load(c5 + 8);
+        var s00 = fresh ? Vector256<float>.Zero : Vector256.Load(c0);
+        var s01 = fresh ? Vector256<float>.Zero : Vector256.Load(c0 + 8);
+        var s10 = fresh ? Vector256<float>.Zero : Vector256.Load(c1);
+        var s11 = fresh ? Vector256<float>.Zero : Vector256.Load(c1 + 8);
+        var s20 = fresh ? Vector256<float>.Zero : Vector256.Load(c2);
+        var s21 = fresh ? Vector256<float>.Zero : Vector256.Load(c2 + 8);
+        var s30 = fresh ? Vector256<float>.Zero : Vector256.Load(c3);
+        var s31 = fresh ? Vector256<float>.Zero : Vector256.Load(c3 + 8);
+        var s40 = fresh ? Vector256<float>.Zero : Vector256.Load(c4);
+        var s41 = fresh ? Vector256<float>.Zero : Vector256.Load(c4 + 8);
+        var s50 = fresh ? Vector256<float>.Zero : Vector256.Load(c5);
+        var s51 = fresh ? Vector256<float>.Zero : Vector256.Load(c5 + 8);
         for (var k = 0; k < depths; k++)
         {
             var b0 = Vector256.Load(b);
@@ -150,21 +151,21 @@ internal static unsafe class MatMulTile
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Add6x32(float* a, long r1, long r2, long r3, long r4, long r5, long columnStride, float* b, float* c, long stride, int depths)
+    private static void Add6x32(float* a, long r1, long r2, long r3, long r4, long r5, long columnStride, float* b, float* c, long stride, int depths, bool fresh)
     {
         float* c0 = c, c1 = c0 + stride, c2 = c1 + stride, c3 = c2 + stride, c4 = c3 + stride, c5 = c4 + stride;
-        var s00 = Vector512.Load(c0);
-        var s01 = Vector512.Load(c0 + 16);
-        var s10 = Vector512.Load(c1);
-        var s11 = Vector512.Load(c1 + 16);
-        var s20 = Vector512.Load(c2);
-        var s21 = Vector512.Load(c2 + 16);
-        var s30 = Vector512.Load(c3);
-        var s31 = Vector512.Load(c3 + 16);
-        var s40 = Vector512.Load(c4);
-        var s41 = Vector512.Load(c4 + 16);
-        var s50 = Vector512.Load(c5);
-        var s51 = Vector512.Load(c5 + 16);
+        var s00 = fresh ? Vector512<float>.Zero : Vector512.Load(c0);
+        var s01 = fresh ? Vector512<float>.Zero : Vector512.Load(c0 + 16);
+        var s10 = fresh ? Vector512<float>.Zero : Vector512.Load(c1);
+        var s11 = fresh ? Vector512<float>.Zero : Vector512.Load(c1 + 16);
+        var s20 = fresh ? Vector512<float>.Zero : Vector512.Load(c2);
+        var s21 = fresh ? Vector512<float>.Zero : Vector512.Load(c2 + 16);
+        var s30 = fresh ? Vector512<float>.Zero : Vector512.Load(c3);
+        var s31 = fresh ? Vector512<float>.Zero : Vector512.Load(c3 + 16);
+        var s40 = fresh ? Vector512<float>.Zero : Vector512.Load(c4);
+        var s41 = fresh ? Vector512<float>.Zero : Vector512.Load(c4 + 16);
+        var s50 = fresh ? Vector512<float>.Zero : Vector512.Load(c5);
+        var s51 = fresh ? Vector512<float>.Zero : Vector512.Load(c5 + 16);
         for (var k = 0; k < depths; k++)
         {
             var b0 = Vector512.Load(b);
