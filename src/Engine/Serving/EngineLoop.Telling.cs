@@ -18,12 +18,13 @@ internal sealed partial class EngineLoop
 
             var generation = (GenerationJob)job;
             _running.Add(group, generation);
+            // Before its caller can know that it runs.
+            _runningCount = _running.Count;
             generation.Texts = [.. Enumerable.Range(0, job.Completions).Select(_ => new CompletionText(_tokenizer, generation.Request.Stop))];
             generation.Tell(new GenerationUpdate { PromptTokens = group.Prompt.Encoded.Length, SharedPromptTokens = job.SharedTokens, PromptIds = job.Ids, Probe = group.Probe });
         }
 
         _started.Clear();
-        _runningCount = _running.Count;
     }
 
     private void TellDrawn()
