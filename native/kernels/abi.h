@@ -241,7 +241,7 @@ struct RotateOp {
     int count, heads, perHead, rank;
 };
 // Some rows, 64 with all query heads of a key-value head at most, and 128 keys or fewer: row j sees the first min(keys, limit + step · j) of them. Results are parts, for
-// slots from `slot` on. `fresh`: whether the operation before it makes some of the keys: none; the last one, seen by a warp alone; or who knows which (-1).
+// slots from `slot` on. `fresh`: whether the operation before it makes some of the keys: none; the last one, which the tile's only row sees; or who knows which (-1).
 struct StepTile { int row, rows, slot, keys, limit, step, blocks[2], fresh; };
 struct AttendOp {
     const TensorMap* kv;                    // [blocks of the cache x 2 x heads x 64, 128], boxes of 64 x 64

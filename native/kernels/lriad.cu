@@ -11,6 +11,7 @@
 #include "attend_backward_wide.cuh"
 #include "feedforward.cuh"
 #include "head.cuh"
+#include "head_truncate.cuh"
 #include "head_scored.cuh"
 #include "read.cuh"
 #include "step.cuh"
