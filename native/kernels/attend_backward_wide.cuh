@@ -116,16 +116,7 @@ template <bool Stats> __device__ __forceinline__ void multiplyBackwardRows(const
 
             matmulWait<1>();
             const auto [see0, see1] = walk.seen(row0, row1);
-            if (!__all_sync(~0u, min(see0, see1) >= kWideKeys)) {
-#pragma unroll
-                for (int n = 0; n < 16; n++)
-#pragma unroll
-                    for (int j = 0; j < 2; j++) {
-                        const int key = n * 8 + lane % 4 * 2 + j;
-                        if (key >= see0) s[n * 4 + j] = -INFINITY;
-                        if (key >= see1) s[n * 4 + j + 2] = -INFINITY;
-                    }
-            }
+            if (!__all_sync(~0u, min(see0, see1) >= kWideKeys)) hide(s, see0, see1, lane);
             walk.next();
 #pragma unroll
             for (int i = 0; i < 64; i++) s[i] = power2(s[i] * scale - (i % 4 < 2 ? stats0.x : stats1.x));

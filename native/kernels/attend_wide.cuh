@@ -27,6 +27,18 @@ __device__ __forceinline__ void copyQueries(uint32_t to, const TensorMap* map, i
 // Heaviest tiles first, dealt to the blocks to and fro.
 __device__ __forceinline__ int wideUnit(int round) { return round * gridDim.x + (round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x); }
 
+// Scores of keys that a thread's two rows do not see, of 128 keys: they see the first see0 and see1.
+__device__ __forceinline__ void hide(float (&s)[64], int see0, int see1, int lane) {
+#pragma unroll
+    for (int n = 0; n < 16; n++)
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const int key = n * 8 + lane % 4 * 2 + j;
+            if (key >= see0) s[n * 4 + j] = -INFINITY;
+            if (key >= see1) s[n * 4 + j + 2] = -INFINITY;
+        }
+}
+
 // Stages, and which of their uses it is.
 template <int Stages> struct StageRing {
     int stage = 0, phase = 0;
@@ -130,16 +142,7 @@ template <int D> __device__ __forceinline__ void multiplyWide(const WideArgs& a,
         // From scores to weights of the values, in place; what has been added up so far is to fade by the two factors.
         auto softMax = [&]() {
             const auto [see0, see1] = seen;
-            if (!__all_sync(~0u, min(see0, see1) >= kWideKeys)) {
-#pragma unroll
-                for (int n = 0; n < 16; n++)
-#pragma unroll
-                    for (int j = 0; j < 2; j++) {
-                        const int key = n * 8 + lane % 4 * 2 + j;
-                        if (key >= see0) s[n * 4 + j] = -INFINITY;
-                        if (key >= see1) s[n * 4 + j + 2] = -INFINITY;
-                    }
-            }
+            if (!__all_sync(~0u, min(see0, see1) >= kWideKeys)) hide(s, see0, see1, lane);
             float new0 = max0, new1 = max1;
 #pragma unroll
             for (int n = 0; n < 16; n++) {
