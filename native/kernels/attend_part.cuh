@@ -50,17 +50,13 @@ __device__ __forceinline__ void multiplyParts(const PartArgs& a, uint32_t room, 
         matmulWait<0>();
         if (lane == 0) barrierArrive(barriers + 8);
 
+        hide(s, see0, see1, lane);
         float max0 = -INFINITY, max1 = -INFINITY, sum0 = 0, sum1 = 0;
 #pragma unroll
-        for (int n = 0; n < 16; n++)
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                const int key = n * 8 + lane % 4 * 2 + j;
-                if (key >= see0) s[n * 4 + j] = -INFINITY;
-                if (key >= see1) s[n * 4 + j + 2] = -INFINITY;
-                max0 = fmaxf(max0, s[n * 4 + j]);
-                max1 = fmaxf(max1, s[n * 4 + j + 2]);
-            }
+        for (int i = 0; i < 64; i += 4) {
+            max0 = fmaxf(fmaxf(max0, s[i]), s[i + 1]);
+            max1 = fmaxf(fmaxf(max1, s[i + 2]), s[i + 3]);
+        }
 #pragma unroll
         for (int offset = 1; offset < 4; offset *= 2) {
             max0 = fmaxf(max0, __shfl_xor_sync(~0u, max0, offset));
